@@ -1,0 +1,28 @@
+"""Why Transformers crash without learning-rate warmup, and how the σ₁ bound tames them.
+
+    import course_lib
+
+    run = course_lib.Run(course_lib.preset("live", optimizer="adamw2", tau=0.05, seed=0))
+    for record in run:
+        print(record.step, record.loss)
+    print(run.verdict())
+
+After "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910, ICLR 2025).
+"""
+
+from course_lib.models import GPT, GPTConfig
+from course_lib.optim import AdamW2, bounded_parameters
+from course_lib.training import Record, Run, RunConfig, Snapshot, Verdict, preset
+
+__all__ = [
+    "GPT",
+    "AdamW2",
+    "GPTConfig",
+    "Record",
+    "Run",
+    "RunConfig",
+    "Snapshot",
+    "Verdict",
+    "bounded_parameters",
+    "preset",
+]

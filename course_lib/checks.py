@@ -1,0 +1,39 @@
+"""Bad input gets one line: the value, what was expected, what to try."""
+
+import math
+from collections.abc import Iterable
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+
+def number(name: str, value: Any, expected: str = "a positive number", *, zero: bool = False) -> float:
+    """`value` as a float if it is finite and positive (or zero where `zero` allows it)."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if real and math.isfinite(value) and (value > 0 or (zero and value == 0)):
+        return float(value)
+    raise ValueError(f"{name} is {value!r}: expected {expected}")
+
+
+def count(name: str, value: Any, *, least: int = 1, hint: str = "") -> int:
+    """`value` as an int if it is a whole number of at least `least`."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= least:
+        return int(value)
+    raise ValueError(f"{name} is {value!r}: expected a whole number of at least {least}{hint}")
+
+
+def choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` if it is one of `choices`; otherwise an error that names the nearest one."""
+    names = list(choices)
+    if value in names:
+        return str(value)
+    near = get_close_matches(str(value), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} is {value!r}: expected one of {', '.join(names)}{hint}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` if it is True or False."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} is {value!r}: expected True or False")

@@ -1,0 +1,47 @@
+"""Where a run computes."""
+
+import os
+
+import torch
+
+from course_lib import checks
+
+DEVICES = ("auto", "cpu", "cuda", "mps", "meta")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU."""
+    kind = checks.choice("device", name.partition(":")[0], DEVICES)
+    if kind == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}: expected a name such as 'cpu' or 'cuda:0'") from None
+    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in available and (device.index or 0) >= available[kind]:
+        raise ValueError(
+            f"device is {name!r}: expected one of this machine, which has {available[kind]} of that kind; "
+            "try device='auto'"
+        )
+    return device
+
+
+def available_cores() -> int:
+    """Cores that this process may use. In a container `os.cpu_count()` is the host's; CPU_LIMIT is ours."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        limit = max(1, int(float(os.environ["CPU_LIMIT"])))
+    except (KeyError, ValueError):
+        return allowed or 1
+    return min(limit, allowed or 1)
+
+
+def use_available_cores() -> int:
+    """Let torch compute on as many threads as there are cores for it; their number is returned."""
+    cores = available_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+    return torch.get_num_threads()

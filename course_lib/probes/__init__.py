@@ -1,0 +1,44 @@
+"""Probes: what attention and its weights do, measured from outside."""
+
+from course_lib.probes.attention import (
+    attention_rank,
+    effective_rank,
+    entropy,
+    max_logit,
+    uniform_rank,
+)
+from course_lib.probes.observe import (
+    HEAD_QUANTITIES,
+    AttentionSite,
+    Observation,
+    attention_sites,
+    observe,
+)
+from course_lib.probes.spectrum import (
+    SEC_DIRECTIONS,
+    qk_singular_values,
+    sigma_max,
+    spectral_energy_concentration,
+    stable_rank,
+)
+from course_lib.probes.steps import MATRIX_QUANTITIES, StepProbe
+
+__all__ = [
+    "HEAD_QUANTITIES",
+    "MATRIX_QUANTITIES",
+    "SEC_DIRECTIONS",
+    "AttentionSite",
+    "Observation",
+    "StepProbe",
+    "attention_rank",
+    "attention_sites",
+    "effective_rank",
+    "entropy",
+    "max_logit",
+    "observe",
+    "qk_singular_values",
+    "sigma_max",
+    "spectral_energy_concentration",
+    "stable_rank",
+    "uniform_rank",
+]

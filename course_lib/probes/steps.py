@@ -1,0 +1,55 @@
+"""How large a step is beside the matrix it moves, measured from outside, for any optimizer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from course_lib.probes.spectrum import sigma_max
+
+MATRIX_QUANTITIES = {
+    "weight_sigma": "σ₁(W)",
+    "sigma_ratio": "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)",
+}
+"""What is measured for each matrix, and how a plot's axis calls it."""
+
+
+class StepProbe:
+    """Measures one optimizer step: build it before the step, call `measure` after.
+
+    Args:
+        matrices: name → parameter with two or more dimensions; copied as they are now.
+    """
+
+    def __init__(self, matrices: Mapping[str, Tensor]) -> None:
+        self.matrices = matrices
+        self.before = {name: p.detach().clone() for name, p in matrices.items()}
+
+    @torch.no_grad()
+    def measure(self, decay: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """`MATRIX_QUANTITIES`, each (matrices,), in the order of the matrices.
+
+        Args:
+            decay: name → α·λ, the share by which the step shrank the matrix (decoupled weight decay);
+                it is no part of the update and is taken out before the ratio. None: nothing to take out.
+        """
+        decay = decay or {}
+        moved = {
+            name: before * (1 - decay.get(name, 0.0)) - self.matrices[name]
+            for name, before in self.before.items()
+        }
+        sigma = _sigma_by_shape(self.before)
+        step = _sigma_by_shape(moved)
+        return {"weight_sigma": sigma, "sigma_ratio": step / sigma}
+
+
+def _sigma_by_shape(matrices: Mapping[str, Tensor]) -> Tensor:
+    """σ₁ of each matrix, (matrices,); those of one shape are measured in one call."""
+    shapes: dict[torch.Size, list[str]] = {}
+    for name, matrix in matrices.items():
+        shapes.setdefault(matrix.shape, []).append(name)
+    sigma: dict[str, Tensor] = {}
+    for names in shapes.values():
+        stack = torch.stack([matrices[name].flatten(1) for name in names])
+        sigma.update(zip(names, sigma_max(stack), strict=True))
+    return torch.stack([sigma[name] for name in matrices])

@@ -1,0 +1,164 @@
+"""Everything that defines a run, as one frozen dataclass."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypedDict
+
+from course_lib import checks
+from course_lib.data import TASKS
+from course_lib.models import GROUPS, GPTConfig
+from course_lib.optim.adamw2 import check_betas
+from course_lib.training.schedule import Schedule, tabulate
+
+OPTIMIZERS = ("adamw", "adamw2")
+
+
+class GroupSettings(TypedDict, total=False):
+    """What a parameter group has of its own; what is left out it shares with the run."""
+
+    lr_multiplier: float
+    warmup: int
+    tau: float | None
+
+
+def _option(default: Any, text: str) -> Any:
+    """A field with the line that the command line's help shows for it."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of. The same config on the same machine gives the same run."""
+
+    task: str = _option("text", "what to learn: copy, recall or text")
+    text: str | None = _option(None, "a text file of your own, for the task text")
+    seed: int = _option(0, "seed of weights and batches")
+    steps: int = _option(300, "number of updates")
+    batch: int = _option(16, "sequences per step")
+
+    context: int = _option(64, "symbols per sequence")
+    d_model: int = _option(128, "width of the residual stream")
+    heads: int = _option(4, "attention heads per layer")
+    layers: int = _option(2, "blocks")
+    norm: str = _option("pre", "LayerNorm before each branch (pre) or after the sum (post)")
+    attention: str = _option("softmax", "softmax, sigmoid, relu2, identity or uniform")
+    qk_norm: bool = _option(False, "LayerNorm on queries and keys")
+
+    optimizer: str = _option("adamw", "adamw or adamw2")
+    lr: float = _option(1e-2, "learning rate")
+    warmup: int = _option(0, "steps of linear warmup, 0 for none")
+    tau: float | None = _option(0.05, "τ of AdamW², 'off' for no bound (adamw has none)")
+    schedule: Any = _option("cosine", "cosine (to 10 %) or constant; in Python also a function or a list")
+    betas: tuple[float, float] = _option((0.9, 0.95), "decay of Adam's two moments")
+    eps: float = _option(1e-8, "Adam's ε")
+    weight_decay: float = _option(0.1, "decoupled weight decay of the matrices")
+    clip: float | None = _option(None, "largest norm of the whole gradient, 'off' for no clipping")
+    groups: Mapping[str, GroupSettings] = field(default_factory=dict)
+    """Settings of single parameter groups, such as {"qk": {"warmup": 0, "tau": None}}."""
+
+    probe_every: int = _option(10, "steps between probes, 0 for none")
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+
+    def __post_init__(self) -> None:
+        checks.choice("task", self.task, TASKS)
+        checks.count("seed", self.seed, least=0)
+        for name in ("steps", "batch"):
+            checks.count(name, getattr(self, name))
+        self.model_config(vocab=1)
+        checks.choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_lr(self.lr)
+        check_warmup(self.warmup, self.steps)
+        check_tau(self.tau)
+        object.__setattr__(self, "schedule", tabulate(self.schedule, self.steps))
+        check_betas(self.betas)
+        object.__setattr__(self, "betas", tuple(self.betas))
+        checks.number("eps", self.eps, "a positive number such as 1e-8")
+        checks.number("weight_decay", self.weight_decay, "a number of at least 0", zero=True)
+        if self.clip is not None:
+            checks.number("clip", self.clip, "a positive number, or None for no clipping")
+        check_groups(self.groups, self.steps, self.optimizer)
+        checks.count("probe_every", self.probe_every, least=0)
+        if self.text is not None:
+            object.__setattr__(self, "text", os.fspath(self.text))
+
+    def model_config(self, vocab: int) -> GPTConfig:
+        """The model's sizes, once the task has told how many symbols there are."""
+        return GPTConfig(
+            vocab=vocab,
+            context=self.context,
+            d_model=self.d_model,
+            heads=self.heads,
+            layers=self.layers,
+            norm=self.norm,
+            attention=self.attention,
+            qk_norm=self.qk_norm,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `RunConfig(**d)` makes the config again."""
+        plain = asdict(self)
+        plain["schedule"] = self.schedule if isinstance(self.schedule, str) else list(self.schedule)
+        plain["betas"] = list(self.betas)
+        return plain
+
+
+def check_lr(lr: float) -> float:
+    """A learning rate has to be positive and finite."""
+    return checks.number("lr", lr, "a positive number; try 0.01")
+
+
+def check_warmup(warmup: int, steps: int) -> int:
+    """Warmup has to be a number of steps that fits into the run."""
+    if checks.count("warmup", warmup, least=0) > steps:
+        raise ValueError(f"warmup is {warmup}: expected at most {steps}, the steps of the run")
+    return warmup
+
+
+def check_tau(tau: float | None) -> float | None:
+    """τ has to be positive and finite, or None for no bound."""
+    if tau is None:
+        return None
+    return checks.number("tau", tau, "a positive number, or None for no bound; try 0.05")
+
+
+def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str) -> None:
+    """Every group and every setting of it has to exist and to be in range."""
+    for group, settings in groups.items():
+        checks.choice("group", group, GROUPS)
+        for name in settings:
+            checks.choice(f"setting of group {group!r}", name, GroupSettings.__annotations__)
+        if "lr_multiplier" in settings:
+            multiplier = settings["lr_multiplier"]
+            checks.number(f"lr_multiplier of {group!r}", multiplier, "a number of at least 0", zero=True)
+        if "warmup" in settings:
+            check_warmup(settings["warmup"], steps)
+        if settings.get("tau") is not None:
+            check_tau(settings["tau"])
+            if optimizer != "adamw2" or group == "norm":
+                why = "holds no matrix" if group == "norm" else "has no bound under adamw"
+                raise ValueError(
+                    f"tau of group {group!r} is {settings['tau']}: expected none, the group {why}; "
+                    "try optimizer='adamw2' and a group of matrices"
+                )
+
+
+PRESETS: dict[str, RunConfig] = {
+    "copy": RunConfig(task="copy", context=32, d_model=64, lr=5e-2, steps=300),
+    "recall": RunConfig(task="recall", context=32, d_model=64, lr=1e-2, steps=400),
+    "live": RunConfig(task="text", context=64, d_model=128, lr=1e-2, steps=300),
+    "study": RunConfig(task="text", context=64, d_model=128, layers=4, batch=32, lr=1e-2, steps=600),
+}
+"""Runs that crash without warmup, from three seconds to two minutes on two cores."""
+
+
+def preset(name: str, **overrides: Any) -> RunConfig:
+    """The named preset, with the given fields changed.
+
+    Raises:
+        ValueError: there is no such preset or field, or a value is out of range.
+    """
+    checks.choice("preset", name, PRESETS)
+    for field_name in overrides:
+        checks.choice("option", field_name, [f.name for f in fields(RunConfig)])
+    return replace(PRESETS[name], **overrides)

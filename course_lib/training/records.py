@@ -1,0 +1,86 @@
+"""What a run leaves behind: one record per step, and the table made of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor
+
+from course_lib.probes import HEAD_QUANTITIES
+
+COLUMNS = ("step", "layer", "head", "matrix", "quantity", "value")
+"""Of the table. `layer`, `head` and `matrix` are missing where a value belongs to none."""
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass
+class Record:
+    """One step of a run: the model after `step` updates, and the update it made next.
+
+    The loss stays on the device until somebody reads it, so that recording does not make an accelerator
+    wait for the host.
+    """
+
+    step: int
+    lr: float
+    """Learning rate of the run at this step, schedule and warmup included, before any cut."""
+    _loss: Tensor | float
+    probes: dict[str, Values] = field(default_factory=dict)
+    """Quantity → (layers, heads), or (matrices,); empty in steps without probes."""
+    val_loss: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """Training loss of this step's batch, in nats."""
+        if isinstance(self._loss, Tensor):
+            self._loss = self._loss.item()
+        return self._loss
+
+
+def losses(records: Sequence[Record]) -> npt.NDArray[np.float64]:
+    """Training loss per record."""
+    return np.array([record.loss for record in records])
+
+
+def probed(records: Iterable[Record], quantity: str) -> tuple[npt.NDArray[np.int64], Values]:
+    """The steps at which `quantity` was probed, and its values stacked along a first axis."""
+    found = [r for r in records if quantity in r.probes]
+    steps = np.array([r.step for r in found], dtype=np.int64)
+    values = [r.probes[quantity] for r in found]
+    return steps, np.stack(values) if values else np.empty((0, 0), dtype=np.float32)
+
+
+def to_frame(records: Sequence[Record], matrices: Sequence[str]) -> pd.DataFrame:
+    """Records as rows (step, layer, head, matrix, quantity, value), for pandas and seaborn.
+
+    Args:
+        records: of one run.
+        matrices: names of the matrices, in the order of the matrix quantities.
+    """
+    rows: list[tuple[object, ...]] = []
+    for r in records:
+        rows.append((r.step, None, None, None, "loss", r.loss))
+        rows.append((r.step, None, None, None, "lr", r.lr))
+        if r.val_loss is not None:
+            rows.append((r.step, None, None, None, "val_loss", r.val_loss))
+        for quantity, values in r.probes.items():
+            if quantity in HEAD_QUANTITIES:
+                rows += [
+                    (r.step, layer, head, None, quantity, float(value))
+                    for (layer, head), value in np.ndenumerate(values)
+                ]
+            else:
+                rows += [
+                    (r.step, layer_of(name), None, name, quantity, float(value))
+                    for name, value in zip(matrices, values, strict=True)
+                ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"layer": "Int64", "head": "Int64"})
+
+
+def layer_of(matrix: str) -> int | None:
+    """The block that a parameter stands in, from its name; None outside the blocks."""
+    return next((int(part) for part in matrix.split(".") if part.isdigit()), None)

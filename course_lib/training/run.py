@@ -1,0 +1,363 @@
+"""Run: the one training loop of the course, free of any user interface."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib import checks
+from course_lib.data import IGNORED, TextTask, make_task
+from course_lib.devices import resolve_device
+from course_lib.models import BLOCK_GROUPS, GPT, GROUPS, generate, parameter_groups
+from course_lib.optim import AdamW2
+from course_lib.probes import Observation, StepProbe, attention_sites, observe
+from course_lib.training.config import (
+    GroupSettings,
+    RunConfig,
+    check_groups,
+    check_lr,
+    check_tau,
+    check_warmup,
+)
+from course_lib.training.records import Record, to_frame
+from course_lib.training.schedule import schedule_factor, warmup_factor
+from course_lib.training.snapshot import Change, Settings, Snapshot
+from course_lib.training.verdict import Verdict, judge
+
+PROBE_SEQUENCES = 2
+"""Sequences that the probes look at, from the validation data, the same ones throughout a run."""
+VALIDATION_SEQUENCES = 64
+
+
+class Run:
+    """A training run that can be stopped, changed, copied and resumed between any two steps.
+
+    Iterating makes the steps and yields one `Record` for each; record t tells of the model after t updates,
+    and the last one, after `config.steps` updates, carries the validation loss. `lr`, `warmup` and `tau` can
+    be set between steps; `changes` keeps what was set when.
+
+    Args:
+        config: what the run is made of, most easily from `course_lib.preset`.
+
+    Raises:
+        ValueError: the task, the text or the device is not to be had.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.task = make_task(config.task, config.context, config.seed, config.text)
+        # Weights are drawn on the CPU, so that a seed means the same weights on every device.
+        generator = torch.Generator().manual_seed(config.seed)
+        model = GPT(config.model_config(self.task.vocab), generator)
+        self.model = model.to(self.device)
+        self.sites = attention_sites(self.model)
+        self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
+        self.settings = Settings(config.lr, config.warmup, config.tau, dict(config.groups))
+        self.optimizer = _make_optimizer(config, self.model)
+        self.updates = 0
+        self.records: list[Record] = []
+        self.changes: list[Change] = []
+        self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
+
+    # --- stepping -------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are made and the last record is written."""
+        return len(self.records) > self.config.steps
+
+    def __iter__(self) -> Iterator[Record]:
+        while not self.finished:
+            yield self.step()
+
+    def step(self) -> Record:
+        """Make one update and record it; after the last update, record where the run has ended.
+
+        Raises:
+            ValueError: the run is finished.
+        """
+        if self.finished:
+            raise ValueError(
+                f"the run is finished after {self.config.steps} steps: expected steps to be left; "
+                "make a new Run, or restore an earlier snapshot"
+            )
+        last = self.updates == self.config.steps
+        record = self._last_record() if last else self._update_and_record()
+        self.records.append(record)
+        return record
+
+    def _update_and_record(self) -> Record:
+        every = self.config.probe_every
+        probing = every > 0 and self.updates % every == 0
+        probes = self._observed() if probing else {}
+        self._set_learning_rates()
+        loss = self._loss(self.task.batch(self.updates, self.config.batch))
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        step_probe = StepProbe(self.matrices) if probing else None
+        self.optimizer.step()
+        if step_probe is not None:
+            probes |= self._measured(step_probe)
+        record = Record(self.updates, self.current_lr(), loss.detach(), probes)
+        self.updates += 1
+        return record
+
+    def _last_record(self) -> Record:
+        with torch.no_grad():
+            loss = self._loss(self.task.batch(self.updates, self.config.batch))
+        probes = self._observed() if self.config.probe_every else {}
+        val_loss = None if self.device.type == "meta" else self.validate()
+        return Record(self.updates, self.current_lr(), loss, probes, val_loss)
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = self._to_device(batch)
+        logits = self.model(inputs)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+    def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch
+        if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        return (
+            inputs.to(self.device, non_blocking=True),
+            targets.to(self.device, non_blocking=True),
+        )
+
+    # --- settings -------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """Base learning rate, before schedule, warmup and groups."""
+        return self.settings.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._change("lr", check_lr(value))
+
+    @property
+    def warmup(self) -> int:
+        """Steps of linear warmup, counted from the start of the run."""
+        return self.settings.warmup
+
+    @warmup.setter
+    def warmup(self, value: int) -> None:
+        self._change("warmup", check_warmup(value, self.config.steps))
+
+    @property
+    def tau(self) -> float | None:
+        """τ of AdamW², None for no bound. AdamW has none to set."""
+        return self.settings.tau if self.config.optimizer == "adamw2" else None
+
+    @tau.setter
+    def tau(self, value: float | None) -> None:
+        if self.config.optimizer != "adamw2" and value is not None:
+            raise ValueError(f"tau is {value!r}: expected None, adamw has no bound; try optimizer='adamw2'")
+        self._change("tau", check_tau(value))
+
+    def set_group(self, group: str, settings: GroupSettings) -> None:
+        """Give a parameter group settings of its own from the next step on; {} takes them back."""
+        groups: dict[str, Any] = {**self.settings.groups, group: dict(settings)}
+        check_groups(groups, self.config.steps, self.config.optimizer)
+        self._change("groups", groups)
+
+    def _change(self, setting: str, value: Any) -> None:
+        if getattr(self.settings, setting) != value:
+            self.settings = replace(self.settings, **{setting: value})
+            self.changes.append(Change(self.updates, setting, value))
+
+    def current_lr(self, group: str | None = None) -> float:
+        """Learning rate of the next step, schedule and warmup included, before any cut by the bound."""
+        own = self.settings.groups.get(group, {}) if group else {}
+        step = min(self.updates, self.config.steps - 1)
+        factor = schedule_factor(self.config.schedule, step, self.config.steps)
+        factor *= warmup_factor(step, own.get("warmup", self.settings.warmup))
+        return self.settings.lr * own.get("lr_multiplier", 1.0) * factor
+
+    def _set_learning_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            name = group["name"]
+            group["lr"] = self.current_lr(name)
+            if self.config.optimizer == "adamw2":
+                shared = self.settings.tau if name in BLOCK_GROUPS else None
+                group["tau"] = self.settings.groups.get(name, {}).get("tau", shared)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        """Look at the model as it is now (see `course_lib.probes.observe`)."""
+        return observe(self.model, self.sites, self._probe_inputs)
+
+    def _observed(self) -> dict[str, Any]:
+        quantities = self.observe().quantities
+        # One transfer to the host for all of them: (quantities, layers, heads).
+        table = torch.stack([torch.stack(layers) for layers in quantities.values()]).cpu().numpy()
+        return dict(zip(quantities, table, strict=True))
+
+    def _measured(self, probe: StepProbe) -> dict[str, Any]:
+        decay = {
+            name: group["lr"] * group["weight_decay"]
+            for group in self.optimizer.param_groups
+            for name in group["param_names"]
+        }
+        reports = self.optimizer.last_step if isinstance(self.optimizer, AdamW2) else {}
+        if reports:
+            weight_decay = self.config.weight_decay
+            decay |= {name: r.lr.item() * weight_decay for name, r in reports.items()}
+        values = {q: v.cpu().numpy() for q, v in probe.measure(decay).items()}
+        if reports:
+            wanted = [reports[n].rho.item() if n in reports else np.nan for n in self.matrices]
+            used = [reports[n].lr.item() if n in reports else np.nan for n in self.matrices]
+            values["rho"] = np.array(wanted, dtype=np.float32)
+            values["lr_used"] = np.array(used, dtype=np.float32)
+        return values
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Loss on the validation data in nats, on the same 64 sequences every time."""
+        inputs, targets = self.task.batch(0, VALIDATION_SEQUENCES, "validation")
+        size = self.config.batch
+        parts = [
+            (self._loss((i, t)).item(), len(i))
+            for i, t in zip(inputs.split(size), targets.split(size), strict=True)
+        ]
+        return sum(loss * n for loss, n in parts) / VALIDATION_SEQUENCES
+
+    def verdict(self) -> Verdict:
+        """What has become of the run so far (see `course_lib.training.verdict`)."""
+        return judge(self.records, self.task.reference, self.config.context, finished=self.finished)
+
+    def frame(self) -> pd.DataFrame:
+        """The records as a table (step, layer, head, matrix, quantity, value)."""
+        return to_frame(self.records, list(self.matrices))
+
+    def write(self, length: int = 200, prompt: str = "\n", temperature: float = 1.0) -> str:
+        """Let the model write `length` characters after `prompt`.
+
+        Raises:
+            ValueError: the task is no text, or the prompt is empty or has characters the text lacks.
+        """
+        if not isinstance(self.task, TextTask):
+            raise ValueError(f"task is {self.config.task!r}: expected 'text' to write some")
+        checks.count("length", length)
+        checks.number("temperature", temperature)
+        if not prompt:
+            raise ValueError("prompt is '': expected at least one character")
+        ids = self.task.corpus.encode(prompt)[None].to(self.device)
+        context = self.config.context
+        ids = generate(self.model, ids, length, context=context, temperature=temperature)
+        return self.task.corpus.decode(ids[0])
+
+    # --- keeping --------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The run as it is now, to come back to."""
+        tensors = {f"model.{n}": p.detach().clone() for n, p in self.model.named_parameters()}
+        for position, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{position}.{k}": v.detach().clone() for k, v in state.items()}
+        return Snapshot(
+            config=self.config,
+            settings=self.settings,
+            updates=self.updates,
+            data_digest=self.task.digest,
+            tensors=tensors,
+            records=tuple(self.records),
+            changes=tuple(self.changes),
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this run; its future then repeats bit for bit.
+
+        Raises:
+            ValueError: the snapshot is of another model or of another text; the run is left as it is.
+        """
+        own = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        for name, parameter in own.items():
+            kept = snapshot.tensors.get(name)
+            if kept is None or kept.shape != parameter.shape:
+                shape = "missing" if kept is None else f"{tuple(kept.shape)}"
+                raise ValueError(
+                    f"{name} is {shape} in the snapshot: expected {tuple(parameter.shape)}; "
+                    "restore it into a run of the same model, or use Run.load"
+                )
+        if snapshot.data_digest != self.task.digest:
+            raise ValueError(
+                f"the snapshot is of other data ({snapshot.data_digest[:12]}…): expected that of this run "
+                f"({self.task.digest[:12]}…); give back the text it was trained on"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(snapshot.tensors[name])
+        self.optimizer.load_state_dict(self._optimizer_state(snapshot))
+        self.settings = snapshot.settings
+        self.updates = snapshot.updates
+        self.records = list(snapshot.records)
+        self.changes = list(snapshot.changes)
+
+    def _optimizer_state(self, snapshot: Snapshot) -> dict[str, Any]:
+        """A snapshot's optimizer tensors as the `state_dict` of this run's optimizer."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in snapshot.tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                position, _, key = rest.partition(".")
+                # AdamW takes over AdamW²'s moments, and has no use for its singular vectors.
+                if isinstance(self.optimizer, AdamW2) or not key.startswith("v_"):
+                    state.setdefault(int(position), {})[key] = tensor.clone()
+        return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+    def fork(self, **overrides: Any) -> "Run":
+        """A second run that shares this one's past, with the given config fields changed from here on.
+
+        With nothing changed it repeats this run bit for bit. Moments carry over between AdamW and AdamW².
+        """
+        other = Run(replace(self.config, **overrides))
+        other.restore(self.snapshot())
+        settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
+        for name, value in overrides.items():
+            if name in settable:
+                other._change(name, getattr(other.config, name))
+            else:
+                other.changes.append(Change(other.updates, name, value))
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to a file, at once or not at all; no pickle."""
+        self.snapshot().save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> "Run":
+        """A run from a file, ready to go on from where it was saved, on `device` if one is given.
+
+        Raises:
+            ValueError: the file is truncated, altered or no saved run, or its text has changed.
+        """
+        snapshot = Snapshot.load(path)
+        config = snapshot.config if device is None else replace(snapshot.config, device=device)
+        run = cls(config)
+        run.restore(snapshot)
+        return run
+
+
+def _make_optimizer(config: RunConfig, model: GPT) -> torch.optim.Optimizer:
+    groups = [
+        {
+            "params": list(members.items()),
+            "name": name,
+            # Gains and shifts of LayerNorms are not shrunk towards zero.
+            "weight_decay": 0.0 if name == "norm" else config.weight_decay,
+        }
+        for name, members in parameter_groups(model).items()
+    ]
+    if config.optimizer == "adamw2":
+        return AdamW2(groups, lr=config.lr, tau=None, betas=config.betas, eps=config.eps)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)

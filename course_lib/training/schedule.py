@@ -1,0 +1,45 @@
+"""The learning rate's course over a run, as factors of the base learning rate."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from course_lib import checks
+
+SCHEDULES = ("constant", "cosine")
+COSINE_END = 0.1
+"""The share of the learning rate that is left at the end of a cosine."""
+
+Schedule = str | Sequence[float] | Callable[[int], float]
+
+
+def tabulate(schedule: Schedule, steps: int) -> str | tuple[float, ...]:
+    """A schedule in the form that a config keeps: a name, or one factor per step.
+
+    A function of the step is evaluated once for every step, so that a run can be saved, restored and
+    forked whatever the function did.
+    """
+    if isinstance(schedule, str):
+        return checks.choice("schedule", schedule, SCHEDULES)
+    factors = [schedule(t) for t in range(steps)] if callable(schedule) else list(schedule)
+    if len(factors) < steps:
+        raise ValueError(
+            f"schedule has {len(factors)} factors: expected one for each of the {steps} steps"
+        )
+    return tuple(
+        checks.number(f"schedule[{t}]", f, "a factor of at least 0", zero=True)
+        for t, f in enumerate(factors[:steps])
+    )
+
+
+def schedule_factor(schedule: str | tuple[float, ...], step: int, steps: int) -> float:
+    """Factor of the learning rate at update `step` (from 0) of `steps`."""
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return float(schedule[step])
+
+
+def warmup_factor(step: int, warmup: int) -> float:
+    """Linear warmup: 1/warmup at the first update, 1 from update `warmup` − 1 on."""
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0

@@ -1,0 +1,165 @@
+"""A run at one moment: kept in memory, written to a file, read back. No pickle anywhere.
+
+A file is in the safetensors format. Its metadata hold one JSON text with everything that is no tensor, and the
+SHA-256 of that text and of all tensors, so that a truncated or altered file is noticed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from course_lib.training.config import RunConfig
+from course_lib.training.records import Record
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be changed between steps."""
+
+    lr: float
+    warmup: int
+    tau: float | None
+    groups: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that was changed in mid-run."""
+
+    step: int
+    setting: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a run's future depends on, and its past."""
+
+    config: RunConfig
+    settings: Settings
+    updates: int
+    data_digest: str
+    tensors: dict[str, Tensor]
+    """"model.<parameter>" and "optimizer.<position>.<state>": copies, the run's own go on changing."""
+    records: tuple[Record, ...]
+    changes: tuple[Change, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write to `path` in one go: the file is there whole, or as it was before."""
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}
+        tensors.update(_pack_records(self.records))
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "config": self.config.to_dict(),
+                "settings": vars(self.settings),
+                "updates": self.updates,
+                "data_digest": self.data_digest,
+                "changes": [vars(change) for change in self.changes],
+            }
+        )
+        write_atomically(path, save(tensors, {"run": text, "sha256": _digest(text, tensors)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Snapshot":
+        """Read what `save` has written.
+
+        Raises:
+            ValueError: the file cannot be read, is no saved run, or is not as it was written.
+        """
+        advice = "restore it from a copy or train the run again"
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path}: expected a whole saved run ({error}); {advice}") from error
+        text = metadata.get("run")
+        if text is None:
+            raise ValueError(f"{path}: expected a run saved by course_lib, found other tensors; {advice}")
+        if metadata.get("sha256") != _digest(text, tensors):
+            raise ValueError(f"{path}: expected the contents it was saved with, they differ; {advice}")
+        about = json.loads(text)
+        if about["format"] != FORMAT:
+            raise ValueError(
+                f"{path}: format is {about['format']}: expected {FORMAT}; load it with the course_lib it is from"
+            )
+        packed = {k: tensors.pop(k) for k in list(tensors) if k.startswith("records.")}
+        return cls(
+            config=RunConfig(**about["config"]),
+            settings=Settings(**about["settings"]),
+            updates=about["updates"],
+            data_digest=about["data_digest"],
+            tensors=tensors,
+            records=_unpack_records(packed),
+            changes=tuple(Change(**change) for change in about["changes"]),
+        )
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file that is never seen half-written, not even after a crash."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
+    """One tensor per column; a probed quantity also has the positions of its records."""
+    columns: dict[str, np.ndarray[Any, Any]] = {
+        "step": np.array([r.step for r in records], dtype=np.int64),
+        "lr": np.array([r.lr for r in records], dtype=np.float64),
+        "loss": np.array([r.loss for r in records], dtype=np.float64),
+        "val_loss": np.array(
+            [np.nan if r.val_loss is None else r.val_loss for r in records], dtype=np.float64
+        ),
+    }
+    for quantity in {q for r in records for q in r.probes}:
+        at = [i for i, r in enumerate(records) if quantity in r.probes]
+        columns[f"probes.{quantity}.at"] = np.array(at, dtype=np.int64)
+        columns[f"probes.{quantity}.values"] = np.stack([records[i].probes[quantity] for i in at])
+    return {f"records.{name}": torch.from_numpy(column) for name, column in columns.items()}
+
+
+def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
+    columns = {name.removeprefix("records."): t.numpy() for name, t in tensors.items()}
+    records = [
+        Record(int(step), float(lr), float(loss), val_loss=None if np.isnan(val) else float(val))
+        for step, lr, loss, val in zip(
+            columns["step"], columns["lr"], columns["loss"], columns["val_loss"], strict=True
+        )
+    ]
+    for name, at in columns.items():
+        if name.endswith(".at"):
+            quantity = name.removeprefix("probes.").removesuffix(".at")
+            for i, values in zip(at, columns[f"probes.{quantity}.values"], strict=True):
+                records[i].probes[quantity] = values
+    return tuple(records)
