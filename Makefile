@@ -1,0 +1,155 @@
+# What a reader and a developer run. `make help` lists it.
+#
+# Everything is installed into .venv beside this file, once: .venv/.installed is the sign that the
+# install went through, and it is older than requirements.lock or pyproject.toml when either changes.
+
+# The Python that .venv is made from; left empty, the first of CANDIDATES that will do.
+PYTHON ?=
+CANDIDATES := python3.11 python3 python3.12 python3.13 python
+# Processes that share the tests between them.
+JOBS ?= 2
+# Further options, for example: make lab ARGS=--no-browser
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := 2.13.0
+
+# Ends with one line, the value, what was expected, and what to try, where this Python will not do.
+define CHECK
+import sys
+name = sys.argv[1]
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit("make: %s is Python %d.%d: expected 3.11 to 3.13, for which requirements.lock holds; "
+        "try make %s PYTHON=python3.11" % ((name,) + tuple(sys.version_info[:2]) + (sys.argv[2],)))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("make: %s (Python %d.%d) has no venv module: expected venv and ensurepip; "
+        "try sudo apt-get install python%d.%d-venv" % ((name,) + tuple(sys.version_info[:2]) * 2))
+endef
+export CHECK
+
+# What pip would install into an empty environment (its report, on standard input), as lock lines.
+define LOCK
+import json, re, sys
+report = json.load(sys.stdin)
+names = {}
+for item in report["install"]:
+    name = re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower()
+    names[name] = item["metadata"]["version"].split("+")[0]
+names.pop("course-lib")
+# What only torch's CUDA build needs: torch names the exact versions itself where it is that build.
+names = {n: v for n, v in names.items() if not re.match("nvidia-|cuda-|triton$$", n)}
+print("# Made by `make lock` with Python %s on Linux: the exact versions of everything that"
+    % report["environment"]["python_version"])
+print("# course-lib[test] in pyproject.toml needs, and what they need in turn.")
+print("# torch is named without its build (CPU or CUDA): either will do.")
+for name in sorted(names):
+    print("%s==%s" % (name, names[name]))
+endef
+export LOCK
+
+# Sets $$python, or ends with a line that says why not.
+define FIND_PYTHON
+python="$(PYTHON)"; \
+if [ -z "$$python" ]; then \
+	for python in $(CANDIDATES); do \
+		"$$python" -c "$$CHECK" "$$python" $(1) >/dev/null 2>&1 && break; \
+		python=; \
+	done; \
+fi; \
+python="$${python:-python3}"; \
+if ! command -v "$$python" >/dev/null; then \
+	echo "make: no $$python here: expected Python 3.11 to 3.13; try make $(1) PYTHON=/path/to/python3.11" >&2; exit 1; \
+fi; \
+"$$python" -c "$$CHECK" "$$python" $(1) || exit 1
+endef
+
+# A checkout that was moved, or a Python that is gone, makes the install void.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+else ifeq ($(wildcard $(BIN)/python),)
+.PHONY: $(STAMP)
+endif
+
+.PHONY: help install lab test lint unit alone notebooks bench lock clean
+
+help:
+	@echo "make lab        open the course in JupyterLab (installs on first use)"
+	@echo "make test       everything below up to notebooks (installs on first use)"
+	@echo "  make lint       ruff and mypy"
+	@echo "  make unit       the tests that can share the machine, $(JOBS) at a time"
+	@echo "  make alone      those that cannot: the browser, and what measures time or memory"
+	@echo "  make notebooks  every notebook, run from top to bottom"
+	@echo "make bench      what is fast, against what"
+	@echo "make lock       requirements.lock anew, from pyproject.toml"
+	@echo "make clean      remove .venv and what the tools left (not your runs)"
+	@echo
+	@echo "PYTHON=python3.11  the Python to make .venv from"
+	@echo "ARGS=...           further options, for example: make lab ARGS=--no-browser"
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@rm -f $@
+	@$(call FIND_PYTHON,$(or $(firstword $(MAKECMDGOALS)),install)); \
+	if ! "$(BIN)/python" -c "$$CHECK" "$(BIN)/python" install >/dev/null 2>&1 \
+		|| ! "$(BIN)/python" -m pip --version >/dev/null 2>&1; then \
+		echo "make: a new environment in $(VENV), from $$python"; \
+		"$$python" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "make: installing what requirements.lock names into $(VENV), which takes some minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@printf '%s' "$(CURDIR)" > $@.part && mv $@.part $@
+
+# Jupyter refuses to run as root (in a container, say) unless told to; it listens on this machine only, behind a token.
+lab: $(STAMP)
+	$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+		$$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)
+
+# In order: what fails fastest comes first. Each part is its own pytest run, and one without a test fails.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory alone
+	@$(MAKE) --no-print-directory notebooks
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+# One thread for each process: two processes with two threads each would get in each other's way.
+# loadfile: what a file's tests share (a trained run) is made once.
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial)" $(ARGS)
+
+alone: $(STAMP)
+	$(BIN)/python -m pytest -m "browser or serial" $(ARGS)
+
+# lax: figures and losses differ between machines; what must hold is asserted in the cells.
+notebooks: $(STAMP)
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks $(ARGS)
+
+bench: $(STAMP)
+	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+# Resolves without installing: pip in a fresh environment reports what it would install.
+lock:
+	@$(call FIND_PYTHON,lock); \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make: the lock is made with Python 3.11, this is %d.%d; try make lock PYTHON=python3.11" % sys.version_info[:2])' || exit 1; \
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder" requirements.lock.part' EXIT; set -e; \
+	"$$python" -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/python" -m pip install --disable-pip-version-check --quiet \
+		--dry-run --ignore-installed --report "$$folder/report.json" ".[test]" "torch==$(TORCH)"; \
+	"$$folder/venv/bin/python" -c "$$LOCK" < "$$folder/report.json" > requirements.lock.part; \
+	mv requirements.lock.part requirements.lock; \
+	echo "make: requirements.lock names $$(grep -c == requirements.lock) packages"
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
