@@ -40,12 +40,12 @@ class GPTConfig:
 
 
 class MLP(nn.Module):
-    """Two matrices with a GELU between them: (…, d_model) → (…, d_model)."""
+    """Two matrices and their biases with a GELU between them: (…, d_model) → (…, d_model)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.w_in = nn.Linear(d_model, 4 * d_model, bias=False)
-        self.w_out = nn.Linear(4 * d_model, d_model, bias=False)
+        self.w_in = nn.Linear(d_model, 4 * d_model)
+        self.w_out = nn.Linear(4 * d_model, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w_out(F.gelu(self.w_in(x)))
@@ -76,7 +76,9 @@ class GPT(nn.Module):
     """Decoder-only Transformer: ids (batch, tokens) → logits (batch, tokens, vocab).
 
     Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by
-    1/√(2·layers) as in GPT-2, so that the stream's size does not grow with depth.
+    1/√(2·layers) as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are
+    drawn as `nn.Linear` does. (With biases at zero, or without any, some seeds of `copy` survive a start
+    without warmup: see bench/.)
     """
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:
@@ -90,12 +92,15 @@ class GPT(nn.Module):
         self.init_weights(generator)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draw every matrix anew; LayerNorms start as the identity."""
+        """Draw every matrix and bias anew; LayerNorms start as the identity."""
         residual = 0.02 / math.sqrt(2 * self.config.layers)
         for name, module in self.named_modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 std = residual if name.endswith(("w_o", "w_out")) else 0.02
                 nn.init.normal_(module.weight, std=std, generator=generator)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                edge = 1 / math.sqrt(module.in_features)
+                nn.init.uniform_(module.bias, -edge, edge, generator=generator)
 
     def forward(self, ids: Tensor) -> Tensor:
         tokens = ids.shape[-1]

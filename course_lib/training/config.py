@@ -52,7 +52,7 @@ class RunConfig:
     schedule: Any = _option("cosine", "cosine (to 10 %) or constant; in Python also a function or a list")
     betas: tuple[float, float] = _option((0.9, 0.95), "decay of Adam's two moments")
     eps: float = _option(1e-8, "Adam's ε")
-    weight_decay: float = _option(0.1, "decoupled weight decay of the matrices")
+    weight_decay: float = _option(0.1, "decoupled weight decay, of all but LayerNorms")
     clip: float | None = _option(None, "largest norm of the whole gradient, 'off' for no clipping")
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)
     """Settings of single parameter groups, such as {"qk": {"warmup": 0, "tau": None}}."""

@@ -64,6 +64,8 @@ class Run:
         self.updates = 0
         self.records: list[Record] = []
         self.changes: list[Change] = []
+        self.observation: Observation | None = None
+        """What the last probe saw, attention maps included (records keep the numbers only)."""
         self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
 
     # --- stepping -------------------------------------------------------------------------------
@@ -197,7 +199,8 @@ class Run:
         return observe(self.model, self.sites, self._probe_inputs)
 
     def _observed(self) -> dict[str, Any]:
-        quantities = self.observe().quantities
+        self.observation = self.observe()
+        quantities = self.observation.quantities
         # One transfer to the host for all of them: (quantities, layers, heads).
         table = torch.stack([torch.stack(layers) for layers in quantities.values()]).cpu().numpy()
         return dict(zip(quantities, table, strict=True))
