@@ -304,6 +304,7 @@ class Run:
         self.updates = snapshot.updates
         self.records = list(snapshot.records)
         self.changes = list(snapshot.changes)
+        self.observation = None
 
     def _optimizer_state(self, snapshot: Snapshot) -> dict[str, Any]:
         """A snapshot's optimizer tensors as the `state_dict` of this run's optimizer."""
