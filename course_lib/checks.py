@@ -17,7 +17,7 @@ def number(name: str, value: Any, expected: str = "a positive number", *, zero: 
 
 def count(name: str, value: Any, *, least: int = 1, hint: str = "") -> int:
     """`value` as an int if it is a whole number of at least `least`."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= least:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
         return int(value)
     raise ValueError(f"{name} is {value!r}: expected a whole number of at least {least}{hint}")
 

@@ -110,9 +110,7 @@ def _keys(codes: Codes, n: int, v: int) -> npt.NDArray[np.int64]:
     return keys
 
 
-def _count(
-    known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _count(known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How often each of the `asked` keys occurs among the `known` ones."""
     keys, counts = np.unique(known, return_counts=True)
     places = np.searchsorted(keys, asked).clip(max=len(keys) - 1)

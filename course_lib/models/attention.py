@@ -79,8 +79,7 @@ class Attention(nn.Module):
         super().__init__()
         if d_model % heads:
             raise ValueError(
-                f"heads is {heads}: expected a divisor of d_model ({d_model}); "
-                f"try {math.gcd(heads, d_model)}"
+                f"heads is {heads}: expected a divisor of d_model ({d_model}); try {math.gcd(heads, d_model)}"
             )
         self.heads = heads
         self.head_dim = d_model // heads

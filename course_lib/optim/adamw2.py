@@ -19,7 +19,7 @@ from course_lib.optim.sigma import (
     WARM_ITERATIONS,
     as_matrix,
     power_iteration,
-    start_vector,
+    start_block,
 )
 
 SIGMA_FLOOR = 1e-3
@@ -46,8 +46,8 @@ class AdamW2(Optimizer):
         α = min(lr, τ σ₁(W) / σ₁(ΔW)),
 
     so that by Weyl's inequality σ₁(W − αΔW) ≤ (1 + τ) σ₁(W). Decay stays decoupled, W ← (1 − αλ)W − αΔW,
-    with the α that was used. Both σ₁ are estimated by power iteration from the last step's singular
-    vectors; σ₁(W) counts as at least `SIGMA_FLOOR`.
+    with the α that was used. Both σ₁ are estimated by power iteration from the last step's vectors;
+    σ₁(W) counts as at least `SIGMA_FLOOR`.
 
     Args:
         params: a model, whose matrices inside the blocks are bounded and nothing else
@@ -162,17 +162,14 @@ class AdamW2(Optimizer):
 
     def _bound(self, parameter: Tensor, update: Tensor, lr: float, tau: float) -> BoundReport:
         state = self.state[parameter]
-        cold = "v_weight" not in state
+        weight, step = as_matrix(parameter), as_matrix(update)
+        cold = "block_weight" not in state
         if cold:
-            state["v_weight"] = start_vector(parameter)
-            state["v_update"] = start_vector(parameter)
+            state["block_weight"] = start_block(weight)
+            state["block_update"] = start_block(step)
         iterations = COLD_ITERATIONS if cold else WARM_ITERATIONS
-        sigma_w, state["v_weight"] = power_iteration(
-            as_matrix(parameter), state["v_weight"], iterations
-        )
-        sigma_u, state["v_update"] = power_iteration(
-            as_matrix(update), state["v_update"], iterations
-        )
+        sigma_w, state["block_weight"] = power_iteration(weight, state["block_weight"], iterations)
+        sigma_u, state["block_update"] = power_iteration(step, state["block_update"], iterations)
         ratio = sigma_u / sigma_w.clamp(min=SIGMA_FLOOR)
         rho = lr * ratio
         # A NaN is no reason to cut: as in AdamW, it then reaches the weights and shows in the loss.
@@ -183,7 +180,10 @@ class AdamW2(Optimizer):
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:
     bounded = bounded_parameters(model)
     rest = [(n, p) for n, p in model.named_parameters() if n not in bounded]
-    groups = [{"params": list(bounded.items()), "tau": tau}, {"params": rest, "tau": None}]
+    groups: list[dict[str, Any]] = [
+        {"params": list(bounded.items()), "tau": tau},
+        {"params": rest, "tau": None},
+    ]
     return [group for group in groups if group["params"]]
 
 

@@ -1,46 +1,68 @@
-"""σ₁, the largest singular value of a matrix, by power iteration."""
+"""σ₁, the largest singular value of a matrix, by power iteration on a block of vectors.
+
+A single warm vector is not enough for an update: Adam's ΔW turns from step to step, often with several large
+singular values close together, and the estimate then falls short, which is the unsafe side. On `live` one
+vector with two iterations was short by up to 50 %, a block of eight by less than 0.5 % (bench/sigma.py).
+"""
 
 import torch
 from torch import Tensor
 
-COLD_ITERATIONS = 20
-"""From a random start: short of σ₁ by a few per cent at worst on Gaussian matrices."""
+BLOCK = 8
+"""Vectors that are iterated together."""
+COLD_ITERATIONS = 8
+"""From a random start."""
 WARM_ITERATIONS = 2
-"""From the last step's vector, which the matrix has hardly left."""
+"""From the last step's vectors, which the matrix has hardly left."""
 
-_TINY = 1e-30  # keeps a zero matrix' vectors finite; far below any σ₁ that fp32 training meets
+_SQUARINGS = 10  # weights an eigenvalue of the small matrix by its 1024th power
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """`weight` as (out, rest) in at least fp32: a convolution's kernel is flattened behind its outputs."""
+    """`weight` as a matrix with no more columns than rows, in at least fp32.
+
+    A convolution's kernel is flattened behind its outputs. σ₁ does not change under transposition.
+    """
     matrix = weight.flatten(1)
-    return matrix.float() if matrix.element_size() < 4 else matrix
+    matrix = matrix.float() if matrix.element_size() < 4 else matrix
+    return matrix.mT if matrix.shape[0] < matrix.shape[1] else matrix
 
 
-def start_vector(weight: Tensor) -> Tensor:
-    """A unit vector to start from, (rest,), the same for every matrix of a shape on every device."""
+def start_block(matrix: Tensor) -> Tensor:
+    """Orthonormal vectors to start from, (n, k), the same for every matrix of a shape and every device."""
+    n = matrix.shape[1]
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(weight[0].numel(), generator=generator, dtype=torch.float32)
-    return (v / v.norm()).to(weight.device)
+    vectors = torch.randn(n, min(BLOCK, n), generator=generator)
+    return torch.linalg.qr(vectors).Q.to(matrix.device, matrix.dtype)
 
 
-def power_iteration(matrix: Tensor, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Estimate σ₁ of `matrix` (m, n) from the right vector `v` (n,).
+def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Estimate σ₁ of `matrix` (m, n), m ≥ n, from the orthonormal vectors `block` (n, k).
 
-    Each iteration multiplies by the matrix and by its transpose. The estimate ‖Wᵀu‖ for a unit vector u
-    never exceeds σ₁, and grows with every iteration.
+    Each iteration multiplies by the matrix and its transpose and makes the vectors orthonormal again. The
+    estimate, the root of the largest Ritz value, never exceeds σ₁ but for rounding. There is no host sync.
 
     Returns:
-        σ₁'s estimate, a 0-dim tensor on the matrix' device (no host sync), and the unit right vector
-        to start from next time. A zero matrix gives 0 and leaves a vector of zeros behind only if
-        `v` was one.
+        σ₁'s estimate, a 0-dim tensor, and the block to start from next time. If the matrix is not
+        finite, the estimate is not either, and the old block is kept.
     """
-    v = v.to(matrix.dtype)
+    start = block
     for _ in range(iterations):
-        u = matrix @ v
-        u = u / (u.norm() + _TINY)
-        left = matrix.mT @ u
-        sigma = left.norm()
-        # Where the matrix has sent v to zero, v is kept: a vector of zeros would never recover.
-        v = torch.where(sigma > _TINY, left / (sigma + _TINY), v)
-    return sigma, v.float()
+        block = torch.linalg.qr(matrix.mT @ (matrix @ block)).Q
+    image = matrix @ block
+    sigma = _largest_eigenvalue(image.mT @ image).sqrt()
+    return sigma, torch.where(block.isfinite().all(), block, start)
+
+
+def _largest_eigenvalue(gram: Tensor) -> Tensor:
+    """Of a small positive semi-definite matrix (k, k); torch.linalg.eigvalsh would wait for the device.
+
+    The mean of the eigenvalues, weighted by their 1024th powers: short by less than k/(1024·e) of the
+    largest, which for k = 8 is 0.3 % (0.15 % of σ₁), when they lie as unfavourably as they can.
+    """
+    power = gram
+    for _ in range(_SQUARINGS):
+        power = power / power.diagonal().sum().clamp(min=torch.finfo(gram.dtype).tiny)
+        power = power @ power
+    weights = power.diagonal().sum().clamp(min=torch.finfo(gram.dtype).tiny)
+    return (power * gram).sum() / weights

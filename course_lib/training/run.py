@@ -14,7 +14,7 @@ from torch import Tensor
 from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
 from course_lib.devices import resolve_device
-from course_lib.models import BLOCK_GROUPS, GPT, GROUPS, generate, parameter_groups
+from course_lib.models import BLOCK_GROUPS, GPT, generate, parameter_groups
 from course_lib.optim import AdamW2
 from course_lib.probes import Observation, StepProbe, attention_sites, observe
 from course_lib.training.config import (
@@ -59,7 +59,7 @@ class Run:
         self.model = model.to(self.device)
         self.sites = attention_sites(self.model)
         self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
-        self.settings = Settings(config.lr, config.warmup, config.tau, dict(config.groups))
+        self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
         self.optimizer = _make_optimizer(config, self.model)
         self.updates = 0
         self.records: list[Record] = []
@@ -167,7 +167,7 @@ class Run:
 
     def set_group(self, group: str, settings: GroupSettings) -> None:
         """Give a parameter group settings of its own from the next step on; {} takes them back."""
-        groups: dict[str, Any] = {**self.settings.groups, group: dict(settings)}
+        groups = {**self.settings.groups, group: settings.copy()}
         check_groups(groups, self.config.steps, self.config.optimizer)
         self._change("groups", groups)
 
@@ -178,7 +178,7 @@ class Run:
 
     def current_lr(self, group: str | None = None) -> float:
         """Learning rate of the next step, schedule and warmup included, before any cut by the bound."""
-        own = self.settings.groups.get(group, {}) if group else {}
+        own: GroupSettings = self.settings.groups.get(group, {}) if group else {}
         step = min(self.updates, self.config.steps - 1)
         factor = schedule_factor(self.config.schedule, step, self.config.steps)
         factor *= warmup_factor(step, own.get("warmup", self.settings.warmup))
@@ -313,8 +313,8 @@ class Run:
             kind, _, rest = name.partition(".")
             if kind == "optimizer":
                 position, _, key = rest.partition(".")
-                # AdamW takes over AdamW²'s moments, and has no use for its singular vectors.
-                if isinstance(self.optimizer, AdamW2) or not key.startswith("v_"):
+                # AdamW takes over AdamW²'s moments, and has no use for its power iteration.
+                if isinstance(self.optimizer, AdamW2) or not key.startswith("block_"):
                     state.setdefault(int(position), {})[key] = tensor.clone()
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
 

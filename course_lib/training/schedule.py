@@ -22,9 +22,7 @@ def tabulate(schedule: Schedule, steps: int) -> str | tuple[float, ...]:
         return checks.choice("schedule", schedule, SCHEDULES)
     factors = [schedule(t) for t in range(steps)] if callable(schedule) else list(schedule)
     if len(factors) < steps:
-        raise ValueError(
-            f"schedule has {len(factors)} factors: expected one for each of the {steps} steps"
-        )
+        raise ValueError(f"schedule has {len(factors)} factors: expected one for each of the {steps} steps")
     return tuple(
         checks.number(f"schedule[{t}]", f, "a factor of at least 0", zero=True)
         for t, f in enumerate(factors[:steps])

@@ -1,13 +1,14 @@
 """A run at one moment: kept in memory, written to a file, read back. No pickle anywhere.
 
-A file is in the safetensors format. Its metadata hold one JSON text with everything that is no tensor, and the
-SHA-256 of that text and of all tensors, so that a truncated or altered file is noticed.
+A file is in the safetensors format. Its metadata hold one JSON text with everything that is no tensor, and
+the SHA-256 of that text and of all tensors, so that a truncated or altered file is noticed.
 """
 
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from course_lib.training.config import RunConfig
+from course_lib.training.config import GroupSettings, RunConfig
 from course_lib.training.records import Record
 
 FORMAT = 1
@@ -31,7 +32,7 @@ class Settings:
     lr: float
     warmup: int
     tau: float | None
-    groups: dict[str, dict[str, Any]]
+    groups: Mapping[str, GroupSettings]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class Snapshot:
         about = json.loads(text)
         if about["format"] != FORMAT:
             raise ValueError(
-                f"{path}: format is {about['format']}: expected {FORMAT}; load it with the course_lib it is from"
+                f"{path}: format is {about['format']}: expected {FORMAT}; "
+                "load it with the course_lib it is from"
             )
         packed = {k: tensors.pop(k) for k in list(tensors) if k.startswith("records.")}
         return cls(
@@ -128,7 +130,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].flatten().view(torch.uint8).numpy())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

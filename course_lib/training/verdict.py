@@ -12,7 +12,7 @@ last `WINDOW` training losses; a layer's entropy and rank: means over its heads 
 
 Entropy is low below `LOW_ENTROPY`; a map's rank is low below `LOW_RANK` times that of uniform attention.
 Where attention is no distribution (sigmoid, ReLU², identity) there is no entropy: such a run is judged by
-its loss alone and can be healthy, stalled or diverged; its records still hold the map's rank and the spectrum.
+its loss alone and can be healthy, stalled or diverged; its records still hold the map's rank and spectrum.
 While a run is still in its steps, 6 reads `undecided`: it may yet learn.
 """
 
