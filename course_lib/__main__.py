@@ -82,7 +82,7 @@ def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text:
     elif isinstance(default, float) or name == "clip":
         kind = {"type": _number_or_off if name in ("tau", "clip") else _number}
     flag = f"--{name.replace('_', '-')}"
-    command.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text, **kind)
+    command.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind)
 
 
 def _number(text: str) -> float:

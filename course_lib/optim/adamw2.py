@@ -199,7 +199,7 @@ def _check_group(group: dict[str, Any]) -> None:
 def check_betas(betas: tuple[float, float]) -> None:
     """Both decay rates have to be numbers in [0, 1)."""
     if len(betas) != 2:
-        raise ValueError(f"betas is {betas!r}: expected two numbers, such as (0.9, 0.95)")
+        raise ValueError(f"betas is {tuple(betas)}: expected two numbers, such as (0.9, 0.95)")
     for beta in betas:
         if checks.number("betas", beta, "two numbers in [0, 1)", zero=True) >= 1:
-            raise ValueError(f"betas is {betas!r}: expected two numbers in [0, 1), such as (0.9, 0.95)")
+            raise ValueError(f"betas is {tuple(betas)}: expected two numbers in [0, 1), such as (0.9, 0.95)")

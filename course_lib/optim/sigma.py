@@ -51,7 +51,8 @@ def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Ten
         block = torch.linalg.qr(matrix.mT @ (matrix @ block)).Q
     image = matrix @ block
     sigma = _largest_eigenvalue(image.mT @ image).sqrt()
-    return sigma, torch.where(block.isfinite().all(), block, start)
+    # Contiguous, as a saved copy of it will be: another layout would round differently after a restore.
+    return sigma, torch.where(block.isfinite().all(), block, start).contiguous()
 
 
 def _largest_eigenvalue(gram: Tensor) -> Tensor:

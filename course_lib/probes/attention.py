@@ -24,9 +24,13 @@ def entropy(attention: Tensor, visible: Tensor) -> Tensor:
 
 
 def effective_rank(singular_values: Tensor) -> Tensor:
-    """exp of the entropy of σ/Σσ (Roy & Vetterli 2007): (…, n) → (…). No threshold to choose."""
-    p = singular_values / singular_values.sum(-1, keepdim=True)
-    return torch.special.entr(p).sum(-1).exp()
+    """exp of the entropy of σ/Σσ (Roy & Vetterli 2007): (…, n) → (…). No threshold to choose.
+
+    A matrix of zeros has rank 0.
+    """
+    total = singular_values.sum(-1, keepdim=True)
+    p = singular_values / torch.where(total == 0, 1, total)
+    return torch.where(total[..., 0] == 0, 0.0, torch.special.entr(p).sum(-1).exp())
 
 
 def attention_rank(attention: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from course_lib import checks
 from course_lib.data import TASKS
 from course_lib.models import GROUPS, GPTConfig
 from course_lib.optim.adamw2 import check_betas
-from course_lib.training.schedule import tabulate
+from course_lib.training.schedule import Schedule, tabulate
 
 OPTIMIZERS = ("adamw", "adamw2")
 
@@ -49,7 +49,7 @@ class RunConfig:
     lr: float = _option(1e-2, "learning rate")
     warmup: int = _option(0, "steps of linear warmup, 0 for none")
     tau: float | None = _option(0.05, "τ of AdamW², 'off' for no bound (adamw has none)")
-    schedule: Schedule = _option(
+    schedule: Schedule = _option(  # noqa: RUF009 (its default is a str)
         "cosine", "cosine (to 10 %) or constant; in Python also a function or a list"
     )
     betas: tuple[float, float] = _option((0.9, 0.95), "decay of Adam's two moments")

@@ -66,7 +66,7 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str]) -> pd.DataFrame
         rows.append((r.step, None, None, None, "lr", r.lr))
         if r.val_loss is not None:
             rows.append((r.step, None, None, None, "val_loss", r.val_loss))
-        for quantity, values in r.probes.items():
+        for quantity, values in sorted(r.probes.items()):
             if quantity in HEAD_QUANTITIES:
                 rows += [
                     (r.step, layer, head, None, quantity, float(value))

@@ -127,11 +127,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
 def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:

@@ -1,0 +1,41 @@
+"""What the tests share: real runs, trained once."""
+
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import settings
+
+import course_lib
+from course_lib import Run
+from course_lib.training.compare import arm_config
+
+# No deadline: how long an example takes says more about the machine than about the code. The same examples
+# in every run: a failure in CI is a failure at home.
+settings.register_profile("course", deadline=None, derandomize=True)
+settings.load_profile("course")
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A function: (preset, arm, seed) → the run, trained to its end, each one once."""
+
+    @cache
+    def train(name: str, arm: str, seed: int = 0) -> Run:
+        run = Run(arm_config(course_lib.preset(name, seed=seed), arm))
+        for _ in run:
+            pass
+        return run
+
+    return train
+
+
+@pytest.fixture
+def tiny():
+    """Overrides that make any preset a matter of milliseconds a step."""
+    return {"d_model": 16, "heads": 2, "layers": 2, "context": 8, "batch": 4, "steps": 12, "probe_every": 3}
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,178 @@
+"""The command line, driven as a user drives it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+import course_lib
+from course_lib import Run
+from course_lib import __main__ as cli
+
+TINY = ["--d-model", "16", "--heads", "2", "--context", "8", "--batch", "4", "--steps", "12", "--warmup", "4", "--probe-every", "3"]
+
+
+def run(*arguments):
+    return cli.main(["compare", "--preset", "copy", *TINY, *map(str, arguments)])
+
+
+def refused(capsys, *arguments):
+    """The one line that is printed for bad input, whichever way it is found."""
+    try:
+        status = run(*arguments)
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_compare_writes_what_it_promises(tmp_path, capsys):
+    out = tmp_path / "deep" / "first"
+    assert run("--out", out, "--seed", 3) == 0
+    table = capsys.readouterr().out
+    rows = json.loads((out / "compare.json").read_text())
+    assert [row["arm"] for row in rows] == ["adamw", "adamw-warmup", "adamw2"]
+    keys = {"arm", "final_val_loss", "verdict", "learnt", "first_collapse_step", "seconds", "seed", "config"}
+    for row in rows:
+        assert keys <= set(row)
+        assert row["seed"] == 3
+        assert row["arm"] in table
+        assert f"{row['final_val_loss']:.3f}" in table
+    assert [row["config"]["warmup"] for row in rows] == [0, 4, 0]
+    assert [row["config"]["optimizer"] for row in rows] == ["adamw", "adamw", "adamw2"]
+    records = pd.read_csv(out / "records.csv")
+    assert set(records.arm) == {"adamw", "adamw-warmup", "adamw2"}
+    last = records[(records.arm == "adamw2") & (records.quantity == "val_loss")].value.item()
+    assert last == pytest.approx(rows[2]["final_val_loss"])
+    assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+    saved = Run.load(out / "adamw2.safetensors")
+    assert saved.finished
+    assert saved.validate() == pytest.approx(rows[2]["final_val_loss"], rel=1e-6)
+
+
+def test_json_on_standard_output_is_json_alone(tmp_path, capsys):
+    assert run("--out", tmp_path / "r", "--json", "--arms", "adamw2,adamw-warmup-blocks", "--tau", "0.1") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["arm"] for row in rows] == ["adamw2", "adamw-warmup-blocks"]
+    assert rows[0]["config"]["tau"] == 0.1
+    groups = rows[1]["config"]["groups"]
+    assert groups == {group: {"warmup": 0} for group in ("embedding", "head", "norm")}
+
+
+def test_every_hyperparameter_has_an_option(tmp_path, capsys):
+    options = (
+        "--tau off --clip 1.5 --betas 0.8 0.9 --qk-norm --norm post --attention uniform --schedule constant"
+    )
+    groups = ["--group", "qk.lr_multiplier=0.5", "--group", "qk.tau=off"]
+    assert run("--out", tmp_path / "r", "--json", "--arms", "adamw2", *options.split(), *groups) == 0
+    config = json.loads(capsys.readouterr().out)[0]["config"]
+    assert (config["tau"], config["clip"], config["betas"], config["qk_norm"]) == (
+        None,
+        1.5,
+        [0.8, 0.9],
+        True,
+    )
+    assert (config["norm"], config["attention"], config["schedule"]) == ("post", "uniform", "constant")
+    assert config["groups"] == {"qk": {"lr_multiplier": 0.5, "tau": None}}
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    text = capsys.readouterr().out
+    for name in course_lib.RunConfig.__dataclass_fields__:
+        if name not in ("optimizer", "groups"):
+            assert f"--{name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "-1"], "lr is -1.0: expected a positive number; try 0.01"),
+        (["--lr", "nan"], "lr is nan"),
+        (["--lr", "fast"], "argument --lr: 'fast' is no number, such as 0.01"),
+        (["--tau", "0"], "tau is 0.0"),
+        (["--tau", "inf"], "tau is inf"),
+        (["--steps", "0"], "steps is 0"),
+        (["--steps", "1.5"], "'1.5' is no whole number"),
+        (["--warmup", "13"], "warmup is 13: expected at most 12, the steps of the run"),
+        (["--betas", "0.9", "1"], r"betas is \(0.9, 1.0\)"),
+        (["--arms", "adamw,adam3"], "arm is 'adam3': expected one of adamw,"),
+        (["--device", "cuda:99"], "device is 'cuda:99': expected one of this machine"),
+        (["--preset", "liev"], "preset is 'liev': .*did you mean 'live'"),
+        (["--group", "qk"], "--group is 'qk': expected GROUP.SETTING=VALUE"),
+        (["--group", "qk.warmup=x"], "--group is 'qk.warmup=x'"),
+        (["--group", "kq.warmup=1"], "group is 'kq'"),
+        (["--text", "missing.txt", "--task", "text"], "missing.txt: expected a text file that can be read"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message):
+    line = refused(capsys, "--out", tmp_path / "r", *arguments)
+    assert re.search(message, line)
+    assert not (tmp_path / "r" / "compare.json").exists()
+
+
+def test_no_cuda_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    line = refused(capsys, "--out", tmp_path / "r", "--device", "cuda")
+    assert (
+        "device is 'cuda': expected one of this machine, which has 0 of that kind; try device='auto'" in line
+    )
+
+
+def test_a_text_of_ones_own_that_is_too_short(tmp_path, capsys):
+    text = tmp_path / "short.txt"
+    text.write_text("In the beginning")
+    line = refused(capsys, "--out", tmp_path / "r", "--task", "text", "--text", text)
+    assert "short.txt has 16 characters" in line
+
+
+def test_nothing_is_overwritten_without_force(tmp_path, capsys):
+    out = tmp_path / "r"
+    assert run("--out", out, "--arms", "adamw") == 0
+    before = (out / "compare.json").read_bytes()
+    capsys.readouterr()
+    line = refused(capsys, "--out", out, "--arms", "adamw", "--seed", 1)
+    assert "expected a folder without a run, it holds one; try another folder, or --force" in line
+    assert (out / "compare.json").read_bytes() == before
+    assert run("--out", out, "--arms", "adamw", "--seed", 1, "--force") == 0
+    assert (out / "compare.json").read_bytes() != before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "expected a folder, it is a file" in refused(capsys, "--out", tmp_path / "file")
+    line = refused(capsys, "--out", tmp_path / "file" / "below")
+    assert "expected a folder that can be written" in line
+
+
+def test_ctrl_c_keeps_what_was_trained(tmp_path):
+    out = tmp_path / "r"
+    command = [sys.executable, "-m", "course_lib", "compare", "--preset", "copy", *TINY, "--out", str(out)]
+    command += ["--steps", "100000", "--arms", "adamw-warmup,adamw"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    deadline = time.monotonic() + 60
+    while "adamw-warmup" not in (line := process.stderr.readline()) and time.monotonic() < deadline:
+        assert process.poll() is None, line
+    time.sleep(2)  # some steps in
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "keeps what was trained" in err
+    assert "Traceback" not in err
+    (row,) = json.loads((out / "compare.json").read_text())
+    assert row["arm"] == "adamw-warmup"
+    assert row["finished"] is False
+    assert 0 < row["steps"] < 100000
+    loaded = Run.load(out / "adamw-warmup.safetensors")
+    assert loaded.updates == row["steps"]
+    loaded.step()
