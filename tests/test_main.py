@@ -15,7 +15,8 @@ import course_lib
 from course_lib import Run
 from course_lib import __main__ as cli
 
-TINY = ["--d-model", "16", "--heads", "2", "--context", "8", "--batch", "4", "--steps", "12", "--warmup", "4", "--probe-every", "3"]
+TINY = ["--d-model=16", "--heads=2", "--context=8", "--batch=4", "--probe-every=3"]
+TINY += ["--steps=12", "--warmup=4"]
 
 
 def run(*arguments):

@@ -100,7 +100,8 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `RunConfig(**d)` makes the config again."""
         plain = asdict(self)
-        plain["schedule"] = self.schedule if isinstance(self.schedule, str) else list(self.schedule)
+        factors = tabulate(self.schedule, self.steps)
+        plain["schedule"] = factors if isinstance(factors, str) else list(factors)
         plain["betas"] = list(self.betas)
         return plain
 

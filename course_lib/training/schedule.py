@@ -29,13 +29,13 @@ def tabulate(schedule: Schedule, steps: int) -> str | tuple[float, ...]:
     )
 
 
-def schedule_factor(schedule: str | tuple[float, ...], step: int, steps: int) -> float:
+def schedule_factor(schedule: Schedule, step: int, steps: int) -> float:
     """Factor of the learning rate at update `step` (from 0) of `steps`."""
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
         return COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return float(schedule[step])
+    return float(schedule(step) if callable(schedule) else schedule[step])
 
 
 def warmup_factor(step: int, warmup: int) -> float:
