@@ -15,8 +15,6 @@ COLD_ITERATIONS = 8
 WARM_ITERATIONS = 2
 """From the last step's vectors, which the matrix has hardly left."""
 
-_SQUARINGS = 10  # weights an eigenvalue of the small matrix by its 1024th power
-
 
 def as_matrix(weight: Tensor) -> Tensor:
     """`weight` as a matrix with no more columns than rows, in at least fp32.
@@ -58,12 +56,11 @@ def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Ten
 def _largest_eigenvalue(gram: Tensor) -> Tensor:
     """Of a small positive semi-definite matrix (k, k); torch.linalg.eigvalsh would wait for the device.
 
-    The mean of the eigenvalues, weighted by their 1024th powers: short by less than k/(1024·e) of the
-    largest, which for k = 8 is 0.3 % (0.15 % of σ₁), when they lie as unfavourably as they can.
+    The mean of the eigenvalues, weighted by their 4096th powers: short by less than k/(4096·e) of the
+    largest, which for k = 8 is 0.07 %, when they lie as unfavourably as they can.
     """
+    tiny = torch.finfo(gram.dtype).tiny  # a matrix of zeros has the eigenvalue 0, not 0/0
     power = gram
-    for _ in range(_SQUARINGS):
-        power = power / power.diagonal().sum().clamp(min=torch.finfo(gram.dtype).tiny)
-        power = power @ power
-    weights = power.diagonal().sum().clamp(min=torch.finfo(gram.dtype).tiny)
-    return (power * gram).sum() / weights
+    for _ in range(3):  # 16³ = 4096; scaled in between, so that nothing overflows or vanishes
+        power = torch.linalg.matrix_power(power / power.trace().clamp(min=tiny), 16)
+    return (power * gram).sum() / power.trace().clamp(min=tiny)

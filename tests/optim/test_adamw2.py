@@ -216,7 +216,7 @@ def test_estimates_never_exceed_sigma_and_come_close(m, n, rank, scale, seed):
     estimate = power_iteration(w, start_block(w), COLD_ITERATIONS)[0].item()
     exact = torch.linalg.svdvals(w.double())[0].item()
     assert estimate <= exact * (1 + 1e-4)  # rounding
-    assert estimate >= exact * (1 - 5e-3)  # rank ≤ block: only the mean of the small eigenvalues is short
+    assert estimate >= exact * (1 - 1e-3)  # rank ≤ block: only the mean over the Ritz values is short
 
 
 def test_equal_singular_values():
