@@ -1,0 +1,165 @@
+"""How checkers look at answers: in any form, with a time limit, never failing themselves."""
+
+import contextlib
+import copy
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
+
+SECONDS = 5.0
+"""What an answer may take: far more than any right one needs."""
+
+Array = npt.NDArray[np.float64]
+
+
+class NotYet(Exception):
+    """There is no answer yet."""
+
+
+class Wrong(Exception):
+    """The answer is wrong; the message says why, most likely."""
+
+
+class _Stop(BaseException):
+    """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
+
+
+def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
+    """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
+
+    The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
+    up after `SECONDS`, and what it raises becomes the message.
+    """
+
+    def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
+        @functools.wraps(check)
+        def checked(answer: Any = None) -> Result:
+            outcome: list[Result] = []
+
+            def work() -> None:
+                # Twice: a second one may arrive while the first is still on its way out.
+                with contextlib.suppress(_Stop), contextlib.suppress(_Stop):
+                    outcome.append(_judge(exercise, check, answer))
+
+            thread = threading.Thread(target=work, daemon=True, name=f"check {exercise}")
+            thread.start()
+            thread.join(SECONDS)
+            if outcome:
+                return outcome[0]
+            _stop(thread)
+            message = f"no answer within {SECONDS:.0f} seconds. Is there a loop that never ends?"
+            return Result(exercise, NOT_QUITE, message)
+
+        return checked
+
+    return decorate
+
+
+def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
+    try:
+        if answer is None or answer is Ellipsis:
+            raise NotYet
+        return Result(exercise, PASSED, check(answer))
+    except NotYet:
+        return Result(exercise, NOT_YET, "replace the … in the cell above, then run this cell again.")
+    except Wrong as wrong:
+        return Result(exercise, NOT_QUITE, str(wrong))
+    except _Stop:
+        raise
+    except BaseException as error:
+        message = f"the answer cannot be read ({_named(error)})."
+        return Result(exercise, NOT_QUITE, message)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Raise `_Stop` in a thread; Python code ends at its next instruction, code in C goes on."""
+    for patience in (0.5, 1.0):
+        ident = ctypes.c_ulong(thread.ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Stop))
+        thread.join(patience)
+        if not thread.is_alive():
+            return
+
+
+def call(function: Any, *arguments: Any) -> Any:
+    """The reader's function on copies of the arguments: numpy arrays, or tensors if it wants those.
+
+    Raises:
+        NotYet: it returns None or `...`.
+        Wrong: it is no function, or it fails.
+    """
+    if not callable(function):
+        raise Wrong(f"this is {_short(function)}: expected the function itself, without parentheses.")
+    try:
+        answer = function(*copy.deepcopy(arguments))
+    except _Stop:
+        raise
+    except BaseException as error:
+        answer = _with_tensors(function, arguments, error)
+    if answer is None or answer is Ellipsis:
+        raise NotYet
+    return answer
+
+
+def _with_tensors(function: Callable[..., Any], arguments: tuple[Any, ...], error: BaseException) -> Any:
+    tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
+    try:
+        return function(*tensors)
+    except _Stop:
+        raise
+    except BaseException:
+        name = getattr(function, "__name__", "the function")
+        given = ", ".join(map(_short, arguments))
+        raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
+
+
+def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
+    """An answer as an array of `shape`: from numbers, lists, arrays, tensors.
+
+    Raises:
+        NotYet: there is no answer.
+        Wrong: these are no numbers, or not as many as expected.
+    """
+    if value is None or value is Ellipsis:
+        raise NotYet
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.numpy() if value.is_complex() else value.double().numpy()
+    try:
+        array = np.asarray(value)
+        if not np.iscomplexobj(array):
+            array = array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise Wrong(f"{what} is {_short(value)}: expected numbers of shape {shape}.") from None
+    if np.iscomplexobj(array):
+        raise Wrong(f"{what} is complex: expected real numbers. Are these eigenvalues?")
+    if array.shape != shape and array.size == 1 and shape == ():
+        array = array.reshape(())
+    if array.shape != shape:
+        expected = "a single number" if shape == () else f"shape {shape}"
+        raise Wrong(f"{what} has shape {array.shape}: expected {expected}.")
+    return array
+
+
+def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
+    """Whether two answers agree everywhere, up to `tolerance`; NaN agrees with nothing."""
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+
+
+def _short(value: Any) -> str:
+    text = np.array2string(value, precision=3) if isinstance(value, np.ndarray) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _named(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

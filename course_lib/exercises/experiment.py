@@ -1,0 +1,72 @@
+"""Train a run in a cell, with a bar that shows how far it is, and read what became of it."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from course_lib.data import load_text
+from course_lib.probes import uniform_rank
+from course_lib.training import Run, RunConfig, losses, probed
+
+
+def train(config: RunConfig, label: str = "training") -> Run:
+    """Make all steps of a run and return it; a progress bar shows while it lasts."""
+    run = Run(config)
+    for _ in tqdm(run, total=config.steps + 1, desc=label, leave=False):
+        pass
+    return run
+
+
+def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """What became of runs, one row each; entropy and rank (× uniform's) of each layer in order."""
+    rows = {}
+    for name, run in runs.items():
+        verdict = run.verdict()
+        rows[name] = {
+            "verdict": verdict.name,
+            "validation loss": f"{verdict.loss:.2f}",
+            "entropy by layer": ", ".join(f"{layer.entropy:.2f}" for layer in verdict.layers),
+            "rank by layer (× uniform)": ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def step_table(run: Run) -> pd.DataFrame:
+    """One row per probed step, for a run with probes: what its signs of trouble are read from.
+
+    Columns: `loss` (nats); `rho`, the largest σ₁ ratio of any W_q or W_k; `sigma`, the largest
+    σ₁(W_qᵀW_k); `score`, the largest score; `entropy` of the sharpest layer, and that layer's `rank` as a
+    multiple of uniform attention's.
+    """
+    steps, entropies = probed(run.records, "entropy")
+    layers = entropies.mean(-1)
+    sharpest = layers.argmin(1)
+    ranks = probed(run.records, "attention_rank")[1].mean(-1) / uniform_rank(run.config.context)
+    table = pd.DataFrame(
+        {
+            "loss": losses(run.records)[steps],
+            "sigma": probed(run.records, "qk_sigma")[1].max((1, 2)),
+            "score": probed(run.records, "max_logit")[1].max((1, 2)),
+            "entropy": layers.min(1),
+            "rank": ranks[range(len(steps)), sharpest],
+        },
+        index=pd.Index(steps, name="step"),
+    )
+    qk = [i for i, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
+    ratio_steps, ratios = probed(run.records, "sigma_ratio")  # none after the last update
+    table["rho"] = pd.Series(ratios[:, qk].max(1), index=ratio_steps)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _known_words() -> frozenset[str]:
+    return frozenset(re.findall("[a-z]+", load_text().lower()))
+
+
+def real_words(page: str, letters: int = 3) -> float:
+    """Share of a page's words, of so many letters or more, that occur in the King James text."""
+    words = [w for w in re.findall("[a-z]+", page.lower()) if len(w) >= letters]
+    return sum(w in _known_words() for w in words) / max(1, len(words))
