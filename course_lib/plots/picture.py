@@ -1,0 +1,76 @@
+"""A figure that says what it shows, with a text for those who cannot see it."""
+
+import base64
+import io
+import textwrap
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_DOTS = 170  # per inch: sharp on a screen that doubles its pixels
+_PIXELS = 85  # of the page per inch of the figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A matplotlib figure with its finding as title, and its alt text; a notebook shows both."""
+
+    figure: Figure
+    title: str
+    alt: str
+
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=_DOTS)
+        return file.getvalue()
+
+    def html(self) -> str:
+        """An <img> with alt text, the picture inside it."""
+        data = base64.b64encode(self.png()).decode("ascii")
+        width = round(self.figure.get_figwidth() * _PIXELS)
+        return (
+            f'<img alt="{escape(self.alt, quote=True)}" width="{width}" style="max-width: 100%" '
+            f'src="data:image/png;base64,{data}">'
+        )
+
+    _repr_html_ = html
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n{self.alt}"
+
+    def save(self, path: str | Path) -> None:
+        """Write the figure to a file; its ending names the format."""
+        self.figure.savefig(path, dpi=_DOTS)
+
+
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, Any]:
+    """A figure (inches) with an array (rows, columns) of axes, labels kept from overlapping."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def finish(figure: Figure, title: str, alt: str) -> Picture:
+    """Set the finding above the figure, wrapped to its width, and make it a picture."""
+    title = title[0].upper() + title[1:]
+    lines = textwrap.fill(title, width=round(figure.get_figwidth() * 9.5))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return Picture(figure, title, alt)
+
+
+def label(axis: Axes, x: str, y: str) -> None:
+    """Name both axes."""
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+
+
+def listed(names: list[str]) -> str:
+    """Names as in a sentence: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
