@@ -1,0 +1,155 @@
+"""The lab's sliders, menus and buttons, and how they look."""
+
+import math
+from typing import Any
+
+import ipywidgets
+
+from course_lib.lab.words import NORM_NAMES, OPTIMIZER_NAMES, number
+from course_lib.training import RunConfig
+
+TAUS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
+"""Positions of the τ slider, before "off"."""
+LR_DECADES = (-4.0, 0.0)
+"""Ends of the learning rate slider, as powers of ten; a preset beyond them moves them."""
+LIVE_SETTINGS = ("lr", "warmup", "tau")
+"""What takes effect at the next step; the other choices wait for the next run."""
+
+_BUTTONS = {
+    "start": (
+        "Start",
+        "play",
+        "success",
+        "Train, or go on after a pause. Once a run has ended: a new run",
+    ),
+    "pause": ("Pause", "pause", "", "Hold the run between two steps; Start goes on"),
+    "step": ("Step", "step-forward", "", "Make one step, then pause"),
+    "stop": (
+        "Stop",
+        "stop",
+        "danger",
+        "End this run; it stays to be looked at, and Start makes a new one",
+    ),
+    "reset": ("Reset", "undo", "", "A new run with the settings above, not yet started"),
+}
+
+
+class Controls:
+    """Everything a reader can turn or press.
+
+    Args:
+        config: the settings to begin with.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        exponent = math.log10(config.lr)
+        self.lr = ipywidgets.FloatLogSlider(
+            value=config.lr,
+            min=min(LR_DECADES[0], math.floor(exponent)),
+            max=max(LR_DECADES[1], math.ceil(exponent)),
+            step=0.05,
+            readout_format=".2g",
+            tooltip="Learning rate, before schedule and warmup. Takes effect at the next step",
+            **_slider("learning rate"),
+        )
+        self.warmup = ipywidgets.IntSlider(
+            value=config.warmup,
+            min=0,
+            max=config.steps,
+            step=max(1, config.steps // 60),
+            tooltip="Steps over which the learning rate rises from zero, counted from the start of the run",
+            **_slider("warmup (steps)"),
+        )
+        self.tau = ipywidgets.SelectionSlider(
+            options=_tau_options(config.tau),
+            value=config.tau,
+            tooltip="AdamW² only: largest share of σ₁(W) that one step may move; off at the right end",
+            **_slider("τ of AdamW²"),
+        )
+        self.optimizer = ipywidgets.Dropdown(
+            options=[(text, name) for name, text in OPTIMIZER_NAMES.items()],
+            value=config.optimizer,
+            tooltip="Takes effect with the next run",
+            **_slider("optimizer"),
+        )
+        self.norm = ipywidgets.Dropdown(
+            options=[(text, name) for name, text in NORM_NAMES.items()],
+            value=config.norm,
+            tooltip="Where LayerNorm stands in a block. Takes effect with the next run",
+            **_slider("LayerNorm"),
+        )
+        self.buttons = {
+            name: ipywidgets.Button(
+                description=text,
+                icon=icon,
+                button_style=style,
+                tooltip=tooltip,
+                layout=ipywidgets.Layout(width="auto", min_width="84px"),
+            )
+            for name, (text, icon, style, tooltip) in _BUTTONS.items()
+        }
+        row = ipywidgets.Layout(flex_flow="row wrap", margin="4px 12px 0 0")
+        self.button_row = ipywidgets.HBox(list(self.buttons.values()), layout=row)
+        self.widget = ipywidgets.GridBox(
+            [self.lr, self.warmup, self.tau, self.optimizer, self.norm],
+            layout=ipywidgets.Layout(
+                grid_template_columns="repeat(auto-fit, minmax(290px, 1fr))",
+                grid_gap="4px 12px",
+                width="100%",
+                overflow="hidden",
+            ),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as fields of a `RunConfig`."""
+        return {name: getattr(self, name).value for name in (*LIVE_SETTINGS, "optimizer", "norm")}
+
+    def set_lr(self, lr: float) -> None:
+        """Move the slider; ValueError if it does not reach that far."""
+        low, high = 10.0**self.lr.min, 10.0**self.lr.max
+        if not low <= lr <= high:
+            raise ValueError(f"lr is {lr!r}: expected {low:g} to {high:g}, the ends of the slider")
+        self.lr.value = lr
+
+    def set_tau(self, tau: float | None) -> None:
+        """Move the slider, which gets a position for `tau` if it has none."""
+        if tau not in [value for _, value in self.tau.options]:
+            self.tau.options = _tau_options(tau)
+        self.tau.value = tau
+
+
+def _tau_options(tau: float | None) -> list[tuple[str, float | None]]:
+    values = sorted({*TAUS, *([] if tau is None else [tau])})
+    return [*((number(value), value) for value in values), ("off", None)]
+
+
+def _slider(description: str) -> dict[str, Any]:
+    # A slider that costs a training step must not fire at every pixel.
+    return {
+        "description": description,
+        "continuous_update": False,
+        "style": {"description_width": "104px"},
+        "layout": ipywidgets.Layout(width="auto", min_width="0"),
+    }
+
+
+STYLE = """<style>
+.course-lab { max-width: 1500px; }
+.course-lab .course-lab-chart { contain: layout paint; --bq-axislabel-font: 11.5px sans-serif; }
+.course-lab-status { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; min-height: 24px;
+  font-variant-numeric: tabular-nums; line-height: 1.5; }
+.course-lab-status progress { width: 160px; height: 10px; accent-color: #0173b2; }
+.course-lab-message { font-style: italic; }
+.course-lab-live { font-size: 12px; line-height: 1.4; opacity: .8; min-height: 17px; }
+.course-lab-legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 12px; line-height: 1.5; }
+.course-lab-legend i { display: inline-block; width: 18px; height: 3px; margin-right: 6px;
+  vertical-align: middle; }
+.course-lab-verdict { border-left: 5px solid; padding: 2px 0 2px 12px; margin: 6px 4px; line-height: 1.45; }
+.course-lab-verdict h4 { margin: 0 0 4px; font-size: 15px; }
+.course-lab-verdict p { margin: 0 0 6px; }
+.course-lab-verdict table { font-size: 12px; border-collapse: collapse;
+  font-variant-numeric: tabular-nums; }
+.course-lab-verdict th, .course-lab-verdict td { text-align: left; font-weight: normal; padding: 1px 9px 1px 0;
+  vertical-align: top; }
+.course-lab-verdict th { opacity: .75; white-space: nowrap; }
+</style>"""

@@ -1,0 +1,118 @@
+"""What the panels show, in words: for the verdict, for the status line, for screen readers."""
+
+from html import escape
+
+import numpy as np
+
+from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
+from course_lib.training import Run, RunConfig, Verdict, probed
+from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
+
+SENTENCES = {
+    "healthy": "It has learnt, and no layer's attention has collapsed.",
+    "benign collapse": "Sharp because it is right: entropy is low, yet the maps keep their rank, and the loss "
+    "has come down.",
+    "malignant collapse": "Crashed: in some layer the queries stare at the same few keys (low entropy, low "
+    "rank), and the loss is stuck.",
+    "stalled": "It has not learnt, though attention has not collapsed: there are other ways to fail.",
+    "diverged": "The loss has blown up: it is higher than at the start, or no number at all.",
+    "undecided": "Too early to tell: nothing learnt yet, nothing collapsed yet.",
+}
+"""One sentence for each verdict."""
+
+VERDICT_COLORS = {
+    "healthy": ARM_COLORS["adamw2"],
+    "benign collapse": ARM_COLORS["adamw-warmup"],
+    "malignant collapse": ARM_COLORS["adamw"],
+    "diverged": ARM_COLORS["adamw"],
+}
+
+OPTIMIZER_NAMES = {"adamw": "AdamW", "adamw2": "AdamW²"}
+NORM_NAMES = {"pre": "before the branch (pre-LN)", "post": "after the sum (post-LN)"}
+
+
+def number(value: float | None) -> str:
+    """A setting as it is read out: three figures, "off" for None."""
+    return "off" if value is None else f"{value:.3g}"
+
+
+def describe(config: RunConfig) -> str:
+    """A run's settings in one line."""
+    parts = [
+        OPTIMIZER_NAMES[config.optimizer],
+        f"{config.norm}-LN",
+        f"learning rate {number(config.lr)}",
+    ]
+    parts.append(f"warmup {config.warmup} steps" if config.warmup else "no warmup")
+    if config.optimizer == "adamw2":
+        parts.append(f"τ {number(config.tau)}")
+    return ", ".join(parts)
+
+
+def summary(run: Run) -> str:
+    """What the charts show at this moment, for those who cannot see them."""
+    if not run.records:
+        return "No step made yet; all charts are empty."
+    parts = [f"Step {run.updates} of {run.config.steps}: loss {run.records[-1].loss:.2f}"]
+    for quantity, name in (("entropy", "entropy"), ("qk_sigma", "σ₁ of W_qᵀW_k")):
+        _, values = probed(run.records, quantity)
+        if len(values) and np.isfinite(values[-1]).any():
+            layers = values[-1].mean(-1) if quantity == "entropy" else values[-1].max(-1)
+            parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
+    return "; ".join(parts) + f"; verdict: {run.verdict().name}."
+
+
+def verdict_html(verdict: Verdict | None) -> str:
+    """The verdict as a small page: name, sentence, the numbers it rests on."""
+    name = verdict.name if verdict else "undecided"
+    color = VERDICT_COLORS.get(name, REFERENCE_COLOR)
+    sentence = SENTENCES[name] if verdict else "Nothing trained yet. What will entropy do? Press Start."
+    rows = _rows(verdict) if verdict else ""
+    return (
+        f'<div class="course-lab-verdict" style="border-color: {color}"><h4>Verdict: {name}</h4>'
+        f"<p>{sentence}</p><table>{rows}</table></div>"
+    )
+
+
+def _rows(verdict: Verdict) -> str:
+    line = f"{verdict.reference.name} {verdict.reference.loss:.2f}"
+    side = "below" if verdict.learnt else "not below"
+    rows = f"<tr><th>loss</th><td>{_figure(verdict.loss)}</td><td>{side} {escape(line)}</td></tr>"
+    if verdict.first_collapse_step is not None:
+        rows += f"<tr><th>since</th><td>step {verdict.first_collapse_step}</td></tr>"
+    if verdict.layers:
+        rows += "<tr><th></th><th>entropy</th><th>rank, × uniform’s</th></tr>"
+    for i, layer in enumerate(verdict.layers, 1):
+        h = "none" if np.isnan(layer.entropy) else _figure(layer.entropy)
+        h += _flag(layer.entropy < LOW_ENTROPY)
+        rank = f"{_figure(layer.rank)}{_flag(layer.rank < LOW_RANK)}"
+        rows += f"<tr><th>layer {i}</th><td>{h}</td><td>{rank}</td></tr>"
+    return rows
+
+
+def status_html(state: str, run: Run, speed: float, message: str) -> str:
+    """State, progress and message, as one line each."""
+    steps = run.config.steps
+    text = f"<b>{state}</b> · step {run.updates} of {steps}"
+    if run.records:
+        text += f" · loss {_figure(run.records[-1].loss)} · learning rate {run.records[-1].lr:.2g}"
+    if speed:
+        text += f" · {speed:.0f} steps/s"
+    bar = f'<progress value="{run.updates}" max="{steps}" aria-label="steps made"></progress>'
+    return (
+        f'<div class="course-lab-status">{bar}<span>{text}</span>'
+        f'<span class="course-lab-message">{escape(message)}</span></div>'
+    )
+
+
+def live_html(text: str) -> str:
+    """A text that screen readers read out when it changes."""
+    return f'<div class="course-lab-live" role="status" aria-live="polite">{escape(text)}</div>'
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "not a number"
+
+
+def _flag(low: bool) -> str:
+    return " <em>(low)</em>" if low else ""

@@ -1,0 +1,140 @@
+"""What every notebook of the course has, and what it must not have. Running them is nbval's part."""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+LONGEST_CELL = 25
+LARGEST_MEDIAN = 5
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def cells(path, kind=None):
+    notebook = nbformat.read(path, as_version=4)
+    return [cell for cell in notebook.cells if kind in (None, cell.cell_type)]
+
+
+def code(path):
+    return [cell.source for cell in cells(path, "code")]
+
+
+def prose(path):
+    return "\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def trees(path):
+    return [ast.parse(source) for source in code(path)]
+
+
+def test_it_is_a_valid_notebook_with_a_kernel_that_every_reader_has(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_outputs_are_stripped(path):
+    for cell in cells(path, "code"):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+        assert cell.metadata == {}
+
+
+def test_cells_are_short(path):
+    lines = [len(source.splitlines()) for source in code(path)]
+    assert max(lines) <= LONGEST_CELL
+    assert statistics.median(lines) <= LARGEST_MEDIAN
+
+
+def test_no_cell_is_excused_from_running(path):
+    tags = {tag for cell in cells(path) for tag in cell.metadata.get("tags", [])}
+    assert not tags & {"nbval-skip", "raises-exception", "nbval-ignore-output", "skip-execution"}
+    text = "\n".join(code(path)).upper()
+    assert "NBVAL" not in text
+    assert "PYTEST_VALIDATE_IGNORE" not in text
+
+
+def test_what_matters_is_asserted_and_never_to_decimals(path):
+    asserts = [node for tree in trees(path) for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert len(asserts) >= 2
+    for node in asserts:
+        for compare in ast.walk(node.test):
+            if isinstance(compare, ast.Compare) and any(isinstance(o, ast.Eq) for o in compare.ops):
+                constants = [n.value for n in ast.walk(compare) if isinstance(n, ast.Constant)]
+                assert not any(isinstance(c, float) for c in constants), ast.unparse(node)
+
+
+def test_it_opens_with_question_objectives_and_minutes(path):
+    first = cells(path)[0].source
+    assert re.match(r"# \d\d · ", first)
+    assert "?" in first
+    assert "> **In this notebook**" in first
+    assert re.search(r"\*\*Time\*\* about \d+ minutes", first)
+
+
+def test_predictions_are_asked_before_a_run_and_played_back_after_it(path):
+    names = [
+        node.targets[0].id
+        for tree in trees(path)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Prediction(")
+    ]
+    assert names
+    for name in names:
+        shown = next(i for i, s in enumerate(code(path)) if s.rstrip().endswith(f"\n{name}"))
+        answered = next(i for i, s in enumerate(code(path)) if f"{name}.beside(" in s)
+        assert answered > shown + 1, f"nothing is run between {name} and its answer"
+
+
+def test_it_has_exercises_with_checkers_left_for_the_reader_to_solve(path):
+    text = "\n".join(code(path))
+    exercises = re.findall(r"^## Exercise (\d)", prose(path), flags=re.MULTILINE)
+    assert [int(n) for n in exercises] == list(range(1, len(exercises) + 1))
+    assert len(exercises) >= 2
+    checks = set(re.findall(r"\b(check_(?!environment)\w+)\(", text))
+    assert len(checks) == len(exercises)
+    stubs = [s for s in code(path) if re.search(r"(^|[=:({ ])\.\.\.", s, flags=re.MULTILINE)]
+    assert len(stubs) >= len(exercises)
+
+
+def test_it_ends_with_a_summary_of_three_lines_and_where_to_go_next(path):
+    last = cells(path)[-1]
+    assert last.cell_type == "markdown"
+    assert last.source.startswith("## Summary\n")
+    assert len(re.findall(r"^- ", last.source, flags=re.MULTILINE)) == 3
+    assert "**Where next?**" in last.source
+
+
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", prose(path)):
+        if not target.startswith("https://"):
+            assert (FOLDER / target).exists(), target
+
+
+def test_paths_and_installs_stay_out(path):
+    text = prose(path) + "\n".join(code(path))
+    assert "pip install" not in text
+    assert not re.search(r"(^|[\s\"'(])/(home|work|root|tmp|usr)/", text)
+
+
+def test_names_of_the_library_exist(path):
+    for tree in trees(path):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
+                module = __import__(node.module, fromlist=["x"])
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+def test_paper_is_cited_by_its_number_and_nothing_is_quoted_from_inside_it(path):
+    text = prose(path)
+    assert not re.search(r"\b(Theorem|Table|Eq\.|Equation|Section|Figure|Fig\.) ?\d", text)
