@@ -12,6 +12,8 @@ TAUS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
 """Positions of the τ slider, before "off"."""
 LR_DECADES = (-4.0, 0.0)
 """Ends of the learning rate slider, as powers of ten; a preset beyond them moves them."""
+OFF = "off"
+"""The τ slider's last position; a selection cannot hold None."""
 LIVE_SETTINGS = ("lr", "warmup", "tau")
 """What takes effect at the next step; the other choices wait for the next run."""
 
@@ -62,7 +64,7 @@ class Controls:
         )
         self.tau = ipywidgets.SelectionSlider(
             options=_tau_options(config.tau),
-            value=config.tau,
+            value=OFF if config.tau is None else config.tau,
             tooltip="AdamW² only: largest share of σ₁(W) that one step may move; off at the right end",
             **_slider("τ of AdamW²"),
         )
@@ -70,13 +72,13 @@ class Controls:
             options=[(text, name) for name, text in OPTIMIZER_NAMES.items()],
             value=config.optimizer,
             tooltip="Takes effect with the next run",
-            **_slider("optimizer"),
+            **_labelled("optimizer"),
         )
         self.norm = ipywidgets.Dropdown(
             options=[(text, name) for name, text in NORM_NAMES.items()],
             value=config.norm,
             tooltip="Where LayerNorm stands in a block. Takes effect with the next run",
-            **_slider("LayerNorm"),
+            **_labelled("LayerNorm"),
         )
         self.buttons = {
             name: ipywidgets.Button(
@@ -102,7 +104,8 @@ class Controls:
 
     def settings(self) -> dict[str, Any]:
         """All settings as fields of a `RunConfig`."""
-        return {name: getattr(self, name).value for name in (*LIVE_SETTINGS, "optimizer", "norm")}
+        values = {name: getattr(self, name).value for name in (*LIVE_SETTINGS, "optimizer", "norm")}
+        return {name: off_to_none(value) for name, value in values.items()}
 
     def set_lr(self, lr: float) -> None:
         """Move the slider; ValueError if it does not reach that far."""
@@ -113,21 +116,29 @@ class Controls:
 
     def set_tau(self, tau: float | None) -> None:
         """Move the slider, which gets a position for `tau` if it has none."""
-        if tau not in [value for _, value in self.tau.options]:
+        if tau is not None and tau not in [value for _, value in self.tau.options]:
             self.tau.options = _tau_options(tau)
-        self.tau.value = tau
+        self.tau.value = OFF if tau is None else tau
 
 
-def _tau_options(tau: float | None) -> list[tuple[str, float | None]]:
+def off_to_none(value: Any) -> Any:
+    """What a run calls the value of a control."""
+    return None if value == OFF else value
+
+
+def _tau_options(tau: float | None) -> list[tuple[str, float | str]]:
     values = sorted({*TAUS, *([] if tau is None else [tau])})
-    return [*((number(value), value) for value in values), ("off", None)]
+    return [*((number(value), value) for value in values), ("off", OFF)]
 
 
 def _slider(description: str) -> dict[str, Any]:
     # A slider that costs a training step must not fire at every pixel.
+    return {**_labelled(description), "continuous_update": False}
+
+
+def _labelled(description: str) -> dict[str, Any]:
     return {
         "description": description,
-        "continuous_update": False,
         "style": {"description_width": "104px"},
         "layout": ipywidgets.Layout(width="auto", min_width="0"),
     }
@@ -149,7 +160,7 @@ STYLE = """<style>
 .course-lab-verdict p { margin: 0 0 6px; }
 .course-lab-verdict table { font-size: 12px; border-collapse: collapse;
   font-variant-numeric: tabular-nums; }
-.course-lab-verdict th, .course-lab-verdict td { text-align: left; font-weight: normal; padding: 1px 9px 1px 0;
-  vertical-align: top; }
+.course-lab-verdict th, .course-lab-verdict td { text-align: left; font-weight: normal;
+  padding: 1px 9px 1px 0; vertical-align: top; }
 .course-lab-verdict th { opacity: .75; white-space: nowrap; }
 </style>"""

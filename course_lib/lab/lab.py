@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets
 
 from course_lib.devices import use_available_cores
-from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls
+from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls, off_to_none
 from course_lib.lab.panels import Panels
 from course_lib.lab.words import OPTIMIZER_NAMES, describe, live_html, status_html, summary
 from course_lib.lab.worker import Worker
@@ -215,8 +215,8 @@ class Lab:
     @property
     def tau(self) -> float | None:
         """τ on the slider, None for off; a value that is set takes effect at the next step of AdamW²."""
-        value = self.controls.tau.value
-        return None if value is None else float(value)
+        tau: float | None = off_to_none(self.controls.tau.value)
+        return tau
 
     @tau.setter
     def tau(self, value: float | None) -> None:
@@ -246,7 +246,7 @@ class Lab:
 
     def _setting_moved(self, name: str) -> Callable[[Any], None]:
         def moved(change: Any) -> None:
-            self._wanted.append((name, change["new"]))
+            self._wanted.append((name, off_to_none(change["new"])))
             with _LOCK:
                 if self.state != "training" and self.run.records:
                     self._apply()
