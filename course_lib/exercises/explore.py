@@ -31,5 +31,6 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
 
     view.value = picture()
     for slider in sliders.values():
+        slider.style.description_width = "initial"  # else a long name is cut off
         slider.observe(moved, "value")
     return ipywidgets.VBox([*sliders.values(), view])

@@ -31,13 +31,13 @@ def weights_row(weights: Tensor, keys: Sequence[str], note: str = "") -> Picture
     bars = axis.bar(range(len(values)), values, color=LAYER_COLORS[0])
     axis.bar_label(bars, fmt="%.2f", fontsize=9)
     axis.axhline(1 / len(values), color=REFERENCE_COLOR, linestyle="--", linewidth=1)
-    axis.text(
-        len(values) - 0.4,
-        1 / len(values) + 0.02,
+    axis.annotate(
         "uniform",
+        (1, 1 / len(values)),
+        xycoords=axis.get_yaxis_transform(),
         color=REFERENCE_COLOR,
         fontsize=9,
-        ha="right",
+        va="center",
     )
     axis.set_xticks(range(len(values)), [f"“{key}”" for key in keys])
     axis.set_ylim(0, 1.12)
@@ -164,7 +164,7 @@ def scale_is_inverse_temperature(
     label(axis, "factor c", "entropy H (1 = uniform)")
     same = apart < 1e-4
     title = (
-        f"c·W_qᵀW_k {'is' if same else 'is not'} the same as temperature 1/c: "
+        f"Multiplying W_qᵀW_k by c {'is' if same else 'is not'} the same as temperature 1/c: "
         f"entropy falls from {by_factor[0]:.2f} to {by_factor[-1]:.2f}"
     )
     alt = (

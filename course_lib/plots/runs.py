@@ -32,7 +32,7 @@ def _spoken(arm: str) -> str:
 
 def smooth(values: npt.NDArray[np.float64], width: int = SMOOTHING) -> npt.NDArray[np.float64]:
     """Running mean, shorter at both ends."""
-    kernel = np.ones(width)
+    kernel = np.ones(min(width, len(values)))
     weight = np.convolve(np.ones_like(values), kernel, mode="same")
     return np.asarray(np.convolve(values, kernel, mode="same") / weight, dtype=np.float64)
 
@@ -100,8 +100,8 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     h.axhline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
     rank.axhline(LOW_RANK, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
     loss.legend(frameon=False, fontsize=9)
-    label(loss, "", "training loss (nats)")
-    label(h, "", f"entropy H, layer {layer + 1}")
+    label(loss, "step", "training loss (nats)")
+    label(h, "step", f"entropy H, layer {layer + 1}")
     label(rank, "step", f"rank (× uniform), layer {layer + 1}")
     label(logit, "step", f"largest score, layer {layer + 1}")
     h.set_ylim(0, 1.03)
@@ -175,7 +175,7 @@ def first_signs(signs: pd.DataFrame, steps: int) -> Picture:
     axis.set_ylim(-0.6, len(signs) - 0.2)
     axis.grid(axis="y", color="#e5e5e5")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=signs.shape[1])
-    label(axis, "step at which it was first seen", "")
+    label(axis, "step at which it was first seen", "sign")
     arm = str(signs.columns[0])
     order = signs[signs.columns[0]].dropna().sort_values(kind="stable")
     title = f"{_name(arm)}: “{order.index[0]}” comes first, at step {order.iloc[0]:.0f}"
@@ -220,7 +220,7 @@ def controls_chart(
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.8)
     axis.grid(axis="y", color="#e5e5e5")
-    label(axis, "validation loss at the last step (nats); a dot is a seed, a bar the mean", "")
+    label(axis, "validation loss at the last step (nats); a dot is a seed, a bar the mean", "arm")
     a, b = (losses_of[name] for name in compare)
     verb = "ends above" if a.min() > b.max() else "ends below" if a.max() < b.min() else "overlaps"
     title = f"“{compare[0]}” {verb} “{compare[1]}” ({a.mean():.2f} and {b.mean():.2f})"
