@@ -14,11 +14,16 @@ import ipywidgets
 from course_lib.devices import use_available_cores
 from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls, off_to_none
 from course_lib.lab.panels import Panels
+from course_lib.lab.threads import release_threads, release_threads_after_cells
 from course_lib.lab.words import OPTIMIZER_NAMES, describe, live_html, status_html, summary
 from course_lib.lab.worker import Worker
 from course_lib.training import Run, RunConfig, preset
 from course_lib.training.config import check_lr, check_tau, check_warmup
 
+SLOW_SECONDS = 0.5
+"""Least time between two frames with all panels and the status while a run trains; those in between show the
+loss alone. Each message of a frame may cost the browser a layout and a painting of its own, and where both
+share their cores, that comes off the training."""
 SPOKEN_SECONDS = 5.0
 """Least time between two texts for screen readers while a run trains."""
 
@@ -58,6 +63,7 @@ class Lab:
         else:
             raise ValueError(f"config is {config!r}: expected a preset's name or a RunConfig; try 'live'")
         use_available_cores()
+        release_threads_after_cells()
         self.run = Run(config)
         """The run that is shown."""
         self.previous: Run | None = None
@@ -70,6 +76,7 @@ class Lab:
         self._ending = "paused"
         self._wanted: deque[tuple[str, Any]] = deque()
         self._drawing = threading.Lock()
+        self._drawn = 0.0
         self._spoken: tuple[float, str] = (0.0, "")
         self._status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 420px", min_width="0"))
         self._live = ipywidgets.HTML()
@@ -172,6 +179,7 @@ class Lab:
                 self._renew()
             self.message = ""
             self._ending = "paused"
+            release_threads()
             self._worker = Worker(self.run, self._apply, self._draw, limit)
             self._worker.start()
 
@@ -296,6 +304,11 @@ class Lab:
     def _draw(self, *, speak: bool = False) -> None:
         with self._drawing:
             run, worker, state = self.run, self._worker, self.state
+            now = time.monotonic()
+            if state == "training" and not speak and now - self._drawn < SLOW_SECONDS:
+                self.panels.draw_loss(run)
+                return
+            self._drawn = now
             self.panels.draw(run)
             speed = worker.speed if worker is not None else 0.0
             note = self.message or self._pending()
@@ -323,9 +336,8 @@ class Lab:
         now = now or not spoken.startswith(state.capitalize())
         if now or time.monotonic() - then > SPOKEN_SECONDS:
             text = f"{state.capitalize()}. {note} {summary(self.run)}"
-            if text != spoken:
-                self._spoken = time.monotonic(), text
-                self._live.value = live_html(text)
+            self._spoken = time.monotonic(), text
+            self._live.value = live_html(text)
 
 
 def _pause_all(message: str, but: Lab | None = None) -> None:

@@ -234,8 +234,8 @@ class Panels:
 
     def reset(self, run: Run, previous: Run | None) -> None:
         """Show a run that is new here; `previous` stays as a grey line behind its loss."""
-        self._seen = 0
         self._loss: list[float] = []
+        self._seen = 0
         self._probes: list[Record] = []
         self._marked = -1
         self._tau: float | None = -1.0
@@ -270,15 +270,20 @@ class Panels:
                 held.enter_context(widget.hold_sync())
             self._draw(run, maps)
 
-    def _draw(self, run: Run, maps: Sequence[Tensor] | None) -> None:
-        records = run.records
-        new, self._seen = records[self._seen : len(records)], len(records)
+    def draw_loss(self, run: Run) -> None:
+        """Draw what is new in the loss, in a single message."""
+        new = run.records[len(self._loss) :]
         self._loss += [record.loss for record in new]
-        probes = [record for record in new if record.probes]
-        self._probes += probes
         if new:
             at = _thinned(len(self._loss))
             self.loss.draw(at.astype(np.float64), np.array(self._loss)[None, at])
+
+    def _draw(self, run: Run, maps: Sequence[Tensor] | None) -> None:
+        self.draw_loss(run)
+        records = run.records[: len(self._loss)]
+        probes = [record for record in records[self._seen :] if record.probes]
+        self._seen = len(records)
+        self._probes += probes
         if probes:
             self._draw_probes()
             if maps is None and run.observation is not None:

@@ -41,7 +41,7 @@ def test_a_reader_crashes_and_stops_a_gpt(page):
     run_all_cells(page)
     lab = page.locator(".course-lab").first
     lab.wait_for(state="attached")
-    page.get_by_text("| Idle").wait_for()  # every cell has run
+    page.get_by_text("| Idle").wait_for(timeout=300_000)  # every cell has run; a slow machine takes minutes
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     lab.scroll_into_view_if_needed()
     status = lab.locator(".course-lab-status")
@@ -61,7 +61,8 @@ def test_a_reader_crashes_and_stops_a_gpt(page):
 
     lab.get_by_role("button", name="Start").click()
     page.wait_for_function(
-        "status => /training/i.test(status.innerText) && Number(/step (\\d+)/.exec(status.innerText)[1]) > 20",
+        "status => /training/i.test(status.innerText)"
+        " && Number(/step (\\d+)/.exec(status.innerText)[1]) > 20",
         arg=status.element_handle(),
     )
     lab.get_by_role("button", name="Stop").click()
