@@ -48,8 +48,7 @@ def verses(printed: str) -> list[str]:
         found.append(match["verse"])
     if len(found) != VERSES:
         raise ValueError(
-            f"found {len(found)} verses, expected {VERSES}; "
-            f"try the whole output of `{' '.join(COMMAND)}`"
+            f"found {len(found)} verses, expected {VERSES}; try the whole output of `{' '.join(COMMAND)}`"
         )
     if (found[0], found[-1]) != (FIRST, LAST):
         raise ValueError(
@@ -78,8 +77,7 @@ def printed_text(path: Path | None) -> str:
         return raw.decode("ascii")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"byte {error.start} of the text is {raw[error.start]:#x}, expected ASCII; "
-            "try bible-kjv 4.38"
+            f"byte {error.start} of the text is {raw[error.start]:#x}, expected ASCII; try bible-kjv 4.38"
         ) from None
 
 
@@ -113,9 +111,7 @@ def entry(text: bytes, compressed: bytes) -> dict[str, str | int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Make data/kjv.txt.xz from Debian's package bible-kjv."
-    )
+    parser = argparse.ArgumentParser(description="Make data/kjv.txt.xz from Debian's package bible-kjv.")
     parser.add_argument(
         "--printed",
         type=Path,

@@ -123,9 +123,7 @@ def test_the_lock_is_closed():
 @pytest.mark.parametrize("path", ENVIRONMENTS)
 def test_conda_environments_name_what_pyproject_names(path):
     conda = conda_dependencies(path)
-    expected = {
-        CONDA_NAMES.get(r.name, r.name): set(map(str, r.specifier)) for r in requirements("lab")
-    }
+    expected = {CONDA_NAMES.get(r.name, r.name): set(map(str, r.specifier)) for r in requirements("lab")}
     ranges = {name: set(filter(None, conda.get(name, "missing").split(","))) for name in expected}
     assert ranges == expected
     more = set(conda) - set(expected)
@@ -300,9 +298,7 @@ def test_a_python_that_will_not_do_is_answered_in_one_line(sandbox, script, valu
     if script is None:
         sandbox.python.unlink()
     else:
-        sandbox.python.write_text(
-            f'''#!/bin/bash\nexec '{sys.executable}' -c "{script}; $2" "${{@:3}}"\n'''
-        )
+        sandbox.python.write_text(f'''#!/bin/bash\nexec '{sys.executable}' -c "{script}; $2" "${{@:3}}"\n''')
     ran = sandbox.make("lab", "PYTHON=./python")
     assert ran.returncode != 0
     lines = [line for line in ran.stderr.splitlines() if not line.startswith("make: ***")]

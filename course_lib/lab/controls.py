@@ -155,12 +155,13 @@ STYLE = """<style>
 .course-lab-legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 12px; line-height: 1.5; }
 .course-lab-legend i { display: inline-block; width: 18px; height: 3px; margin-right: 6px;
   vertical-align: middle; }
-.course-lab-verdict { border-left: 5px solid; padding: 2px 0 2px 12px; margin: 6px 4px; line-height: 1.45; }
+.course-lab-verdict { border-left: 5px solid; padding: 2px 0 2px 12px; margin: 2px 4px; line-height: 1.35; }
 .course-lab-verdict h4 { margin: 0 0 4px; font-size: 15px; }
-.course-lab-verdict p { margin: 0 0 6px; }
+.course-lab-verdict p { margin: 0 0 4px; }
 .course-lab-verdict table { font-size: 12px; border-collapse: collapse;
   font-variant-numeric: tabular-nums; }
 .course-lab-verdict th, .course-lab-verdict td { text-align: left; font-weight: normal;
   padding: 1px 9px 1px 0; vertical-align: top; }
-.course-lab-verdict th { opacity: .75; white-space: nowrap; }
+.course-lab-verdict th, .course-lab-verdict em { opacity: .75; white-space: nowrap; }
+.course-lab-verdict td:first-of-type { white-space: nowrap; }
 </style>"""

@@ -40,7 +40,7 @@ TILE = 64
 MAX_TILES = (8, 8)
 """Layers and heads that the picture of all maps has room for."""
 
-CHART_HEIGHT = "236px"
+CHART_HEIGHT = "244px"
 SMALL = {"font-size": "10px"}
 SETTING_SYMBOLS = {"lr": "lr", "warmup": "warmup", "tau": "τ"}
 
@@ -403,7 +403,7 @@ def _figure(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bq
         title=title,
         axes=axes,
         marks=marks,
-        fig_margin={"top": 28, "bottom": 40, "left": 52, "right": 12},
+        fig_margin={"top": 36, "bottom": 40, "left": 52, "right": 12},
         title_style={"font-size": "13px", "font-weight": "600"},
         padding_x=0.0,
         padding_y=0.0,

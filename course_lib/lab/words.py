@@ -10,8 +10,7 @@ from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
-    "benign collapse": "Sharp because it is right: entropy is low, yet the maps keep their rank, and the "
-    "loss has come down.",
+    "benign collapse": "Sharp because it is right: entropy is low, and yet the loss has come down.",
     "malignant collapse": "Crashed: in some layer the queries stare at the same few keys (low entropy, low "
     "rank), and the loss is stuck.",
     "stalled": "It has not learnt, though attention has not collapsed: there are other ways to fail.",

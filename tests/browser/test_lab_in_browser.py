@@ -5,10 +5,13 @@ import re
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
 from .jupyterlab_page import REPOSITORY, find_browser, launch, open_notebook, run_all_cells, serve
 
 NOTEBOOK = "02_watch_it_crash.ipynb"
+LOSS_COLOR = "rgb(51, 51, 51)"  # the run before is drawn in grey
+SOON = 60_000  # milliseconds; a slow machine takes some of them
 
 
 @pytest.fixture
@@ -31,9 +34,12 @@ def steps_made(status):
 
 
 def curve_length(lab):
-    """Characters of the longest path that the loss chart draws: it grows with every point."""
-    paths = lab.locator(".course-lab-chart").first.locator("path")
-    return max(len(paths.nth(i).get_attribute("d") or "") for i in range(paths.count()))
+    """Characters of the path that draws the present run's loss: it grows with every point."""
+    return lab.locator(".course-lab-chart").first.evaluate(
+        "chart => Math.max(...[...chart.querySelectorAll('path.line')]"
+        f".filter(path => getComputedStyle(path).stroke === '{LOSS_COLOR}')"
+        ".map(path => path.getAttribute('d').length))"
+    )
 
 
 @pytest.mark.browser
@@ -45,29 +51,27 @@ def test_a_reader_crashes_and_stops_a_gpt(page):
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     lab.scroll_into_view_if_needed()
     status = lab.locator(".course-lab-status")
-    assert "ready" in status.inner_text().lower()
+    # Out of sight, JupyterLab leaves a cell undrawn. A cell of the notebook has trained this lab's first run.
+    expect(status).to_contain_text("finished", timeout=SOON)
+    lab.get_by_role("button", name="Reset").click()
+    expect(status).to_contain_text("ready", timeout=SOON)
     before = curve_length(lab)
 
     lab.get_by_label("optimizer").select_option(label="AdamW²")
     tau = lab.locator(".widget-inline-hbox", has_text="τ of AdamW²")
-    shown = tau.locator(".widget-readout").inner_text()
+    readout = tau.locator(".widget-readout")
+    shown = readout.inner_text()
+    expect(tau.locator(".noUi-target")).not_to_have_attribute("disabled", re.compile(""), timeout=SOON)
     tau.locator(".noUi-handle").focus()
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function(
-        "([lab, old]) => [...lab.querySelectorAll('.widget-inline-hbox')].find(row => "
-        "row.innerText.includes('τ of AdamW²')).querySelector('.widget-readout').innerText !== old",
-        arg=[lab.element_handle(), shown],
-    )
+    expect(readout).not_to_have_text(shown, timeout=SOON)
 
     lab.get_by_role("button", name="Start").click()
-    page.wait_for_function(
-        "status => /training/i.test(status.innerText)"
-        " && Number(/step (\\d+)/.exec(status.innerText)[1]) > 20",
-        arg=status.element_handle(),
-    )
+    expect(status).to_contain_text("training", timeout=SOON)
+    expect(status).to_contain_text(re.compile(r"step [1-9]\d"), timeout=SOON)  # ten steps at least
     lab.get_by_role("button", name="Stop").click()
-    page.wait_for_function("status => /stopped/i.test(status.innerText)", arg=status.element_handle())
-    assert steps_made(status) > 20
+    expect(status).to_contain_text("stopped", timeout=SOON)
+    assert steps_made(status) < 300
     assert curve_length(lab) > before
     folder = os.environ.get("SCREENSHOTS")
     if folder:
