@@ -6,7 +6,6 @@ import numpy as np
 
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.training import Run, RunConfig, Verdict, probed
-from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
@@ -83,8 +82,9 @@ def _rows(verdict: Verdict) -> str:
         rows += "<tr><th></th><th>entropy</th><th>rank, × uniform’s</th></tr>"
     for i, layer in enumerate(verdict.layers, 1):
         h = "none" if np.isnan(layer.entropy) else _figure(layer.entropy)
-        h += _flag(layer.entropy < LOW_ENTROPY)
-        rank = f"{_figure(layer.rank)}{_flag(layer.rank < LOW_RANK)}"
+        h += _flag(layer.sharp)
+        # By the rule, a rank counts beside a low entropy only: uniform attention's own is at the threshold.
+        rank = f"{_figure(layer.rank)}{_flag(layer.malignant)}"
         rows += f"<tr><th>layer {i}</th><td>{h}</td><td>{rank}</td></tr>"
     return rows
 
