@@ -1,7 +1,8 @@
 """Optimizers with the σ₁ bound."""
 
-from course_lib.optim.adamw2 import SIGMA_FLOOR, AdamW2, BoundReport
+from course_lib.optim.adamw2 import AdamW2, BoundReport
 from course_lib.optim.bounded import bounded_parameters
+from course_lib.optim.limit import SIGMA_FLOOR
 from course_lib.optim.sigma import power_iteration
 
 __all__ = ["SIGMA_FLOOR", "AdamW2", "BoundReport", "bounded_parameters", "power_iteration"]

@@ -16,6 +16,7 @@ from course_lib.data import IGNORED, TextTask, make_task
 from course_lib.devices import resolve_device
 from course_lib.models import BLOCK_GROUPS, GPT, generate, parameter_groups
 from course_lib.optim import AdamW2
+from course_lib.optim.adamw2 import KNOWN
 from course_lib.probes import Observation, StepProbe, attention_sites, observe
 from course_lib.training.config import (
     GroupSettings,
@@ -314,7 +315,7 @@ class Run:
             if kind == "optimizer":
                 position, _, key = rest.partition(".")
                 # AdamW takes over AdamW²'s moments, and has no use for its power iteration.
-                if isinstance(self.optimizer, AdamW2) or not key.startswith("block_"):
+                if isinstance(self.optimizer, AdamW2) or key not in KNOWN:
                     state.setdefault(int(position), {})[key] = tensor.clone()
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
 
