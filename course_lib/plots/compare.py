@@ -71,9 +71,10 @@ def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
             line.name,
             (1.0, line.loss),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
+            xytext=(-2, -2),
             textcoords="offset points",
             ha="right",
+            va="top",
             fontsize=8,
             color=REFERENCE_COLOR,
         )
@@ -106,8 +107,9 @@ def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
                 f"τ = {result.run.tau:g}",
                 (0.0, result.run.tau),
                 xycoords=("axes fraction", "data"),
-                xytext=(2, 3),
+                xytext=(2, -3),
                 textcoords="offset points",
+                va="top",
                 fontsize=8,
             )
     axes.set(title="Largest step of a block matrix", ylabel="σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)", yscale="log")
