@@ -78,7 +78,7 @@ def test_every_hyperparameter_has_an_option(capsys):
 
 @pytest.fixture
 def crashed(tmp_path, monkeypatch, capsys):
-    """The folder of a run that crashed in its ninth step, with a checkpoint every five."""
+    """The folder of a run that crashed in its ninth step, with a checkpoint every three."""
     step = Run.step
 
     def failing(run):
@@ -89,16 +89,16 @@ def crashed(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Run, "step", failing)
         with pytest.raises(RuntimeError, match="out of memory"):
-            train(*COPY, "--out", tmp_path / "r", "--save-every", 5)
+            train(*COPY, "--out", tmp_path / "r", "--save-every", 3)
     capsys.readouterr()
     return tmp_path / "r"
 
 
 def test_a_crash_costs_the_steps_since_the_checkpoint(tmp_path, capsys, crashed):
-    assert Run.load(crashed / "run.safetensors").updates == 5
+    assert Run.load(crashed / "run.safetensors").updates == 6
     assert train("--resume", "--out", crashed, "--json") == 0
     row = json.loads(capsys.readouterr().out)
-    assert (row["resumed_at"], row["steps"], row["finished"]) == (5, 12, True)
+    assert (row["resumed_at"], row["steps"], row["finished"]) == (6, 12, True)
     assert train(*COPY, "--out", tmp_path / "whole") == 0
     assert (crashed / "records.csv").read_bytes() == (tmp_path / "whole" / "records.csv").read_bytes()
     assert train(*COPY, "--resume", "--out", crashed) == 0  # nothing left to do, nothing lost
