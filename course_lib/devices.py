@@ -39,9 +39,14 @@ def available_cores() -> int:
     return min(limit, allowed or 1)
 
 
-def use_available_cores() -> int:
-    """Let torch compute on as many threads as there are cores for it; their number is returned."""
-    cores = available_cores()
-    if torch.get_num_threads() > cores:
+def use_available_cores(processes: int = 1) -> int:
+    """Let torch compute on as many threads as there are cores for it; their number is returned.
+
+    Args:
+        processes: that share this machine's cores evenly.
+    """
+    cores = max(1, available_cores() // processes)
+    # torchrun allows each of several processes a single thread, where more cores may be there for it.
+    if processes > 1 or torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
     return torch.get_num_threads()

@@ -24,6 +24,17 @@ def test_torch_gets_no_more_threads_than_cores(monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_processes_share_the_cores_evenly(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.delenv("CPU_LIMIT", raising=False)
+    try:
+        torch.set_num_threads(1)  # as torchrun does
+        assert [use_available_cores(processes) for processes in (1, 2, 4, 7)] == [1, 3, 1, 1]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_auto_is_the_best_there_is(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert resolve_device("auto").type == "cuda"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -49,9 +50,11 @@ class ArmResult:
     def to_dict(self) -> dict[str, Any]:
         """The row of compare.json."""
         verdict = self.run.verdict()
+        val_loss = self.run.records[-1].val_loss
         return {
             "arm": self.arm,
-            "final_val_loss": self.run.records[-1].val_loss,
+            # JSON has no NaN; the verdict tells that the run diverged.
+            "final_val_loss": None if val_loss is None or not isfinite(val_loss) else val_loss,
             "verdict": verdict.name,
             "learnt": verdict.learnt,
             "first_collapse_step": verdict.first_collapse_step,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
-from course_lib.devices import resolve_device
 from course_lib.models import BLOCK_GROUPS, GPT, generate, parameter_groups
 from course_lib.optim import AdamW2
 from course_lib.optim.adamw2 import KNOWN
@@ -26,6 +26,7 @@ from course_lib.training.config import (
     check_tau,
     check_warmup,
 )
+from course_lib.training.distributed import ALONE, World
 from course_lib.training.records import Record, to_frame
 from course_lib.training.schedule import schedule_factor, warmup_factor
 from course_lib.training.snapshot import Change, Settings, Snapshot
@@ -45,14 +46,19 @@ class Run:
 
     Args:
         config: what the run is made of, most easily from `course_lib.preset`.
+        world: the processes that make the run together, each of them its own `Run` of the same config, and
+            every step, snapshot and fork at the same time. Each trains on its share of `config.batch`; all
+            have the same weights and, but for rounding, the same records as one process alone would.
 
     Raises:
-        ValueError: the task, the text or the device is not to be had.
+        ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, world: World = ALONE) -> None:
         self.config = config
-        self.device = resolve_device(config.device)
+        self.world = world
+        world.share(config.batch)
+        self.device = world.device(config.device)
         self.task = make_task(config.task, config.context, config.seed, config.text)
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
@@ -70,6 +76,13 @@ class Run:
         self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
 
     # --- stepping -------------------------------------------------------------------------------
+
+    @cached_property
+    def _trained(self) -> nn.Module:
+        """The model, with its gradients averaged over the world."""
+        # Made at the first step, so that building a run waits for no other process.
+        # Uniform attention leaves W_q and W_k without a gradient.
+        return self.world.replicate(self.model, unused=self.config.attention == "uniform")
 
     @property
     def finished(self) -> bool:
@@ -101,7 +114,8 @@ class Run:
         probing = every > 0 and self.updates % every == 0
         probes = self._observed() if probing else {}
         self._set_learning_rates()
-        loss = self._loss(self.task.batch(self.updates, self.config.batch))
+        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
+        loss = self._loss(batch, self._trained)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip is not None:
@@ -110,20 +124,21 @@ class Run:
         self.optimizer.step()
         if step_probe is not None:
             probes |= self._measured(step_probe)
-        record = Record(self.updates, self.current_lr(), loss.detach(), probes)
+        record = Record(self.updates, self.current_lr(), self.world.mean(loss.detach()), probes)
         self.updates += 1
         return record
 
     def _last_record(self) -> Record:
+        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
-            loss = self._loss(self.task.batch(self.updates, self.config.batch))
+            loss = self.world.mean(self._loss(batch, self.model))
         probes = self._observed() if self.config.probe_every else {}
         val_loss = None if self.device.type == "meta" else self.validate()
         return Record(self.updates, self.current_lr(), loss, probes, val_loss)
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _loss(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> Tensor:
         inputs, targets = self._to_device(batch)
-        logits = self.model(inputs)
+        logits = model(inputs)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -228,9 +243,9 @@ class Run:
     def validate(self) -> float:
         """Loss on the validation data in nats, on the same 64 sequences every time."""
         inputs, targets = self.task.batch(0, VALIDATION_SEQUENCES, "validation")
-        size = self.config.batch
+        size = self.world.share(self.config.batch)  # what the memory of one process is known to hold
         parts = [
-            (self._loss((i, t)).item(), len(i))
+            (self._loss((i, t), self.model).item(), len(i))
             for i, t in zip(inputs.split(size), targets.split(size), strict=True)
         ]
         return sum(loss * n for loss, n in parts) / VALIDATION_SEQUENCES
@@ -324,7 +339,7 @@ class Run:
 
         With nothing changed it repeats this run bit for bit. Moments carry over between AdamW and AdamW².
         """
-        other = Run(replace(self.config, **overrides))
+        other = Run(replace(self.config, **overrides), self.world)
         other.restore(self.snapshot())
         settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
         for name, value in overrides.items():
@@ -339,15 +354,17 @@ class Run:
         self.snapshot().save(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None) -> "Run":
+    def load(cls, path: str | Path, *, device: str | None = None, world: World = ALONE) -> "Run":
         """A run from a file, ready to go on from where it was saved, on `device` if one is given.
+
+        It may go on in more or fewer processes than it was saved by.
 
         Raises:
             ValueError: the file is truncated, altered or no saved run, or its text has changed.
         """
         snapshot = Snapshot.load(path)
         config = snapshot.config if device is None else replace(snapshot.config, device=device)
-        run = cls(config)
+        run = cls(config, world)
         run.restore(snapshot)
         return run
 

@@ -342,7 +342,7 @@ def test_bad_values_are_told_in_one_line(change, message, tiny):
 
 def test_an_unknown_preset():
     with pytest.raises(
-        ValueError, match="preset is 'liev': expected one of copy, recall, live, study; did you"
+        ValueError, match="preset is 'liev': expected one of copy, recall, live, study, gpt2-124m; did you"
     ):
         course_lib.preset("liev")
 

@@ -1,0 +1,90 @@
+"""From the words of a command line to a config."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from course_lib.training.config import RunConfig
+from course_lib.training.distributed import launched
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers bad input with one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        # All processes of a run are given the same words: one of them tells what is wrong.
+        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n" if launched().first else None)
+
+
+def add_config_options(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """An option for every field of RunConfig but those in `without`; left out, the preset's value stands."""
+    command.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="GROUP.SETTING=VALUE",
+        help="a setting of one parameter group, such as qk.warmup=0, vo.tau=off, mlp.lr_multiplier=0.1",
+    )
+    for option in fields(RunConfig):
+        if "help" in option.metadata and option.name not in without:
+            _add_option(command, option.name, option.default, option.metadata["help"])
+
+
+def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text: str) -> None:
+    kind: dict[str, Any] = {"type": str}
+    if isinstance(default, bool):
+        kind = {"action": argparse.BooleanOptionalAction}
+    elif isinstance(default, int):
+        kind = {"type": whole}
+    elif isinstance(default, tuple):
+        kind = {"type": _number, "nargs": len(default), "metavar": "BETA"}
+    elif isinstance(default, float) or name == "clip":
+        kind = {"type": _number_or_off if name in ("tau", "clip") else _number}
+    flag = f"--{name.replace('_', '-')}"
+    command.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind)
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of RunConfig that were given on the command line."""
+    own = {f.name: getattr(options, f.name) for f in fields(RunConfig) if hasattr(options, f.name)}
+    if options.group:
+        own["groups"] = _groups(options.group)
+    return own
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, such as 100") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, such as 0.01") from None
+
+
+def _number_or_off(text: str) -> float | None:
+    return None if text == "off" else _number(text)
+
+
+def _groups(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """["qk.warmup=0"] → {"qk": {"warmup": 0}}; names and values are checked by RunConfig."""
+    groups: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        group, dot, setting = place.partition(".")
+        try:
+            if not equals or not dot:
+                raise argparse.ArgumentTypeError("two parts are missing")
+            parsed = whole(value) if setting == "warmup" else _number_or_off(value)
+        except argparse.ArgumentTypeError:
+            raise ValueError(
+                f"--group is {text!r}: expected GROUP.SETTING=VALUE, such as qk.warmup=0"
+            ) from None
+        groups.setdefault(group, {})[setting] = parsed
+    return groups

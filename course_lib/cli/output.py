@@ -1,0 +1,106 @@
+"""What a command leaves in its folder and shows on the screen."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from course_lib.training.compare import ArmResult
+from course_lib.training.records import Record
+from course_lib.training.run import Run
+from course_lib.training.snapshot import write_atomically
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells expect it."""
+
+CHECKPOINT, RESULT, COMPARISON = "run.safetensors", "result.json", "compare.json"
+
+
+def check_folder(out: Path) -> None:
+    """Raise a ValueError unless `out` is a folder, or nothing yet."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out is {str(out)!r}: expected a folder, it is a file; try another name")
+
+
+def check_unused(out: Path) -> None:
+    """Raise a ValueError if `out` holds what a command wrote there before."""
+    check_folder(out)
+    if any((out / name).exists() for name in (CHECKPOINT, RESULT, COMPARISON)):
+        raise ValueError(
+            f"out is {str(out)!r}: expected a folder without a run, it holds one; "
+            "try another folder, or --force to overwrite it"
+        )
+
+
+def make_folder(out: Path) -> None:
+    """Make sure, before anything is trained, that `out` is a folder that can be written."""
+    check_folder(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / ".writable", b"")
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(
+            f"out is {str(out)!r}: expected a folder that can be written ({error.strerror}); try another one"
+        ) from error
+
+
+class Progress:
+    """A progress bar per arm, on standard error."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.bar: tqdm[Any] | None = None
+        self.arm = ""
+
+    def __call__(self, arm: str, run: Run, record: Record) -> None:
+        if self.bar is None or arm != self.arm:
+            self.close()
+            self.arm = arm
+            self.bar = tqdm(total=self.steps, initial=record.step, desc=arm, unit="step", mininterval=0.5)
+        if record.step % 10 == 0:  # reading a loss waits for the device
+            self.bar.set_postfix(loss=f"{record.loss:.2f}", refresh=False)
+        self.bar.update(run.updates - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented, and without NaN, which is no JSON."""
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode())
+
+
+def write_records(path: Path, tables: Sequence[pd.DataFrame]) -> None:
+    """Tables of records, one below the other."""
+    write_atomically(path, pd.concat(tables).to_csv(index=False).encode())
+
+
+def print_table(results: Sequence[ArmResult]) -> None:
+    """One row per arm, the reference line, and what a model of text writes."""
+    rows = [result.to_dict() for result in results]
+    reference = rows[0]["reference"]
+    table = pd.DataFrame(
+        {
+            "arm": [row["arm"] for row in rows],
+            "val. loss": [_shown(row["final_val_loss"], ".3f") for row in rows],
+            "verdict": [row["verdict"] for row in rows],
+            "learnt": ["yes" if row["learnt"] else "no" for row in rows],
+            "first collapse": [_shown(row["first_collapse_step"], "d") for row in rows],
+            "seconds": [_shown(row["seconds"], ".1f") for row in rows],
+        }
+    )
+    print(table.to_string(index=False))
+    print(f"learnt: below the {reference['name']} line, {reference['loss']:.3f} nats")
+    for result in results:
+        if result.run.config.task == "text":
+            print(f"{result.arm} writes: {result.run.write(60)!r}")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
