@@ -6,7 +6,7 @@ ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cu
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.optim.adamw import adamw
 
 from course_lib import checks
 from course_lib.optim.bounded import bounded_parameters
-from course_lib.optim.limit import Known, Limit, Split, matrices_of, parts_of
+from course_lib.optim.limit import Known, Limit, Split, is_sharded, matrices_of, parts_of
 
 CHUNK = {"cpu": 2**18}
 """Elements of the matrices that are stepped together, by type of device: so many that Python's share of the
@@ -147,7 +147,9 @@ class AdamW2(Optimizer):
             bounded = [(n, p) for n, p in members if group["tau"] is not None and p.ndim >= 2]
             names = {n for n, _ in bounded}
             free = [p for n, p in members if n not in names]
-            self._adamw(free, free, group, lr=group["lr"], weight_decay=group["weight_decay"])
+            self._adamw(
+                [_local(p) for p in free], free, group, lr=group["lr"], weight_decay=group["weight_decay"]
+            )
             for chunk in _chunks(bounded, group["split"]):
                 self._bounded_step(chunk, group)
         return loss
@@ -197,9 +199,9 @@ class AdamW2(Optimizer):
         beta1, beta2 = group["betas"]
         adamw(
             targets,
-            [p.grad for p in parameters if p.grad is not None],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
+            [_local(p.grad) for p in parameters if p.grad is not None],
+            [_local(s["exp_avg"]) for s in states],
+            [_local(s["exp_avg_sq"]) for s in states],
             [],
             [s["step"] for s in states],
             fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters),
@@ -217,16 +219,16 @@ class AdamW2(Optimizer):
         parameters = [p for _, p in chunk]
         split, decay = group["split"], group["weight_decay"]
         # AdamW at a learning rate of one, from zero, leaves −ΔW.
-        scratch = [torch.zeros_like(p) for p in parameters]
+        scratch = [torch.zeros_like(_local(p)) for p in parameters]
         self._adamw(scratch, parameters, group, lr=1.0, weight_decay=0.0)
-        weights = [m for p in parameters for m in matrices_of(p, split)]
-        updates = [m for u in scratch for m in matrices_of(u, split)]
+        weights = [m for p in parameters for m in _matrices(_local(p), p, split)]
+        updates = [m for u, p in zip(scratch, parameters, strict=True) for m in _matrices(u, p, split)]
         known = self._known(parameters, weights, split)
         limit = Limit.of(weights, updates, known, group["lr"], group["tau"])
         lr, bound = limit.allowed(group["lr"], group["tau"])
         rho = limit.rho(group["lr"])
         for view, update, alpha in zip(
-            (v for p in parameters for v in parts_of(p, split)),
+            (v for p in parameters for v in parts_of(_local(p), split)),
             (v for u in scratch for v in parts_of(u, split)),
             _factors(lr, parameters[0].dtype),
             strict=True,
@@ -265,6 +267,9 @@ def _chunks(members: list[tuple[str, Tensor]], split: Split) -> Iterator[list[tu
     """Parameters whose matrices have one shape (or its transpose), in portions that fit the cache."""
     alike: dict[Any, list[tuple[str, Tensor]]] = {}
     for name, parameter in members:
+        if is_sharded(parameter):
+            yield [(name, parameter)]
+            continue
         shape = frozenset(matrices_of(parameter, split)[0].shape)
         alike.setdefault((shape, parameter.dtype, parameter.device), []).append((name, parameter))
     for found in alike.values():
@@ -272,6 +277,28 @@ def _chunks(members: list[tuple[str, Tensor]], split: Split) -> Iterator[list[tu
         limit = CHUNK.get(parameter.device.type, ACCELERATOR_CHUNK)
         n = max(1, limit // max(1, parameter.numel()))
         yield from (found[i : i + n] for i in range(0, len(found), n))
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """What of a tensor this process holds; under FSDP2 all element-wise work is done on that."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def _matrices(local: Tensor, parameter: Tensor, split: Split) -> list[Tensor]:
+    """`matrices_of` a tensor of the parameter's shape, of which this process holds `local`."""
+    if not is_sharded(parameter):
+        return matrices_of(local, split)
+    from course_lib.optim.sharded import (
+        sharded_matrix,
+    )  # imports torch.distributed.tensor, which takes a while
+
+    if split[1] > 1 and split[0] == 0:
+        raise ValueError(
+            f"split is {split} of a parameter that is sharded by rows: expected parts side by side along "
+            "dimension 1, or none; bound this parameter as a whole, or keep it unsharded"
+        )
+    rows = cast(Any, parameter)  # a DTensor, as is_sharded has found
+    return [sharded_matrix(part.flatten(1), rows) for part in parts_of(local, split)]
 
 
 def _factors(lr: Tensor, dtype: torch.dtype) -> list[Any]:

@@ -40,6 +40,11 @@ def matrices_of(tensor: Tensor, split: Split) -> list[Tensor]:
     return [as_matrix(part.flatten(1)) for part in parts_of(tensor, split)]
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor's rows lie on several processes (a DTensor, or what is made of one)."""
+    return not isinstance(tensor, Tensor) or hasattr(tensor, "placements")
+
+
 @dataclass
 class Known:
     """What is known of matrices of one shape from the steps before, one row for each."""
@@ -77,8 +82,7 @@ class Limit:
         cls, weights: Sequence[Tensor], updates: Sequence[Tensor], known: Known, lr: float, tau: float
     ) -> "Limit":
         """Measure matrices (m, n), m ≥ n, of one shape, and bring `known` up to date."""
-        norms = [torch.linalg.vector_norm(u) for u in updates]
-        frobenius = torch.stack(norms)
+        frobenius = torch.stack([u.norm() for u in updates])
         sigma_weight, sigma_update = known.sigma_low.clone(), frobenius.clone()
         if frobenius.device.type == "cpu":
             excused = lr * frobenius <= tau * sigma_weight.clamp(min=SIGMA_FLOOR)  # NaN is not excused
@@ -112,10 +116,11 @@ class Limit:
 
 def _estimate(weights: Sequence[Tensor], updates: Sequence[Tensor], known: Known) -> tuple[Tensor, Tensor]:
     iterations = COLD_ITERATIONS if known.cold else WARM_ITERATIONS
-    if len(weights) == 1 and weights[0].numel() > STACKED:
-        sigma_w, known.block_weight = power_iteration(weights[0][None], known.block_weight, iterations)
-        sigma_u, known.block_update = power_iteration(updates[0][None], known.block_update, iterations)
-        return sigma_w, sigma_u
+    if len(weights) == 1 and (is_sharded(weights[0]) or weights[0].numel() > STACKED):
+        sigma_w, block_w = power_iteration(weights[0], known.block_weight[0], iterations)
+        sigma_u, block_u = power_iteration(updates[0], known.block_update[0], iterations)
+        known.block_weight, known.block_update = block_w[None], block_u[None]
+        return sigma_w[None], sigma_u[None]
     both = torch.stack([*weights, *updates])
     blocks = torch.cat([known.block_weight, known.block_update])
     sigma, blocks = power_iteration(both, blocks, iterations)

@@ -104,6 +104,12 @@ class ShardedMatrix:
         """(…, k, m) @ (…, m, n) → (…, k, n)."""
         return (self.mT @ rows.mT).mT
 
+    def norm(self) -> Tensor:
+        """‖·‖_F of the whole matrix."""
+        square = self.local.square().sum()
+        dist.all_reduce(square, group=self.group)
+        return square.sqrt()
+
     def _gather(self, columns: Tensor) -> Tensor:
         """W @ columns: each process computes the rows it holds."""
         product = (self.local @ columns).movedim(-2, 0)

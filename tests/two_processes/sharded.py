@@ -9,11 +9,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from course_lib.data import make_task
 from course_lib.models import GPT, GPTConfig
-from course_lib.optim import bounded_parameters
+from course_lib.optim import AdamW2
 from course_lib.optim.sharded import sharded_matrix, sharded_power_iteration
 from course_lib.optim.sigma import as_matrix, power_iteration, start_block
 from course_lib.training.distributed import join, leave
@@ -105,45 +105,6 @@ def lost(mesh):
     return votes.item() == 2
 
 
-class Bounded(torch.optim.Optimizer):
-    """The rule of AdamW² in its fewest lines; on DTensors it works on the local rows, but for σ₁."""
-
-    def __init__(self, model):
-        self.bounded = set(bounded_parameters(model).values())
-        self.cuts = 0
-        super().__init__(model.parameters(), {"lr": 1e-2})
-
-    @torch.no_grad()
-    def step(self):
-        for p in self.param_groups[0]["params"]:
-            weight, grad = local(p), local(p.grad)
-            state = self.state[p]
-            if not state:
-                state |= {"step": 0, "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
-            state["step"] += 1
-            t = state["step"]
-            state["mean"].lerp_(grad, 0.1)
-            state["square"].lerp_(grad.square(), 0.05)
-            mean, square = state["mean"] / (1 - 0.9**t), state["square"] / (1 - 0.95**t)
-            update = mean / (square.sqrt() + 1e-8)
-            lr = self.param_groups[0]["lr"]
-            if p in self.bounded:
-                ratio = self.sigma(p, update, "update") / self.sigma(p, weight, "weight")
-                self.cuts += int(lr * ratio > TAU)
-                lr = min(lr, (TAU / ratio).item())
-            weight.sub_(lr * (update + 0.1 * weight))
-
-    def sigma(self, p, values, name):
-        matrix = sharded_matrix(values, p) if isinstance(p, DTensor) else as_matrix(values)
-        block = self.state[p].setdefault(name, start_block(matrix))
-        sigma, self.state[p][name] = power_iteration(matrix, block, 3)
-        return sigma
-
-
-def local(tensor):
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def train(world, shard):
     """Losses of 50 steps, sharded over the world or whole, and how many steps were cut."""
     task = make_task("text", 16, seed=0)
@@ -153,8 +114,8 @@ def train(world, shard):
         for block in model.blocks:
             fully_shard(block)
         fully_shard(model)
-    optimizer = Bounded(model)
-    losses = []
+    optimizer = AdamW2(model, lr=1e-2, tau=TAU, betas=(0.9, 0.95), weight_decay=0.1)
+    losses, cuts = [], 0
     for step in range(STEPS):
         batch = task.batch(step, 8)
         inputs, targets = world.part(batch) if shard else batch
@@ -162,8 +123,9 @@ def train(world, shard):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        cuts += sum(int(report.bound) for report in optimizer.last_step.values())
         losses.append((world.mean(loss.detach()) if shard else loss).item())
-    return losses, optimizer.cuts
+    return losses, cuts
 
 
 def main(results: Path) -> None:
