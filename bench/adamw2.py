@@ -1,0 +1,93 @@
+"""AdamW² beside torch's fused AdamW: a whole training step, the optimizer alone at GPT-2's size, and memory.
+
+    python bench/adamw2.py
+
+Steps of the two alternate in one process; ratios are of neighbouring steps. How much AdamW² costs depends on
+how many matrices the bound cuts: where none is near it, one norm each is enough on the CPU. So a run is
+reported in thirds, and the optimizer alone at a learning rate that cuts nothing and at one that cuts all.
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+import torch
+from timing import alternate, report
+
+from course_lib import AdamW2, Run, preset
+
+LAYERS, WIDTH = 12, 768
+SHAPES = [(WIDTH, WIDTH)] * 4 + [(4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)]
+"""Of a block of GPT-2 small; its embeddings (50,257 and 1,024 rows) are not bounded."""
+
+
+def whole_steps(name: str) -> pd.DataFrame:
+    runs = {o: Run(preset(name, optimizer=o, probe_every=0)) for o in ("adamw", "adamw2")}
+    steps = runs["adamw"].config.steps
+    times = alternate({o: lambda r=r: r.step().loss for o, r in runs.items()}, steps - 5)
+    thirds = np.array_split(np.arange(len(times)), 3)
+    rows = [report(times.iloc[part], "adamw").loc["adamw2"] for part in [np.arange(len(times)), *thirds]]
+    return pd.DataFrame(rows, index=["whole run", "first third", "second third", "last third"])
+
+
+def gpt2_shapes(lr: float, rounds: int) -> tuple[pd.DataFrame, float]:
+    """The optimizers alone on GPT-2 small's shapes, and the share of matrices that the bound cuts."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [("block", shape) for _ in range(LAYERS) for shape in SHAPES]
+    shapes += [("free", (50257, WIDTH)), ("free", (1024, WIDTH))]
+    optimizers = {}
+    gradients = [torch.randn(shape, generator=generator) for _, shape in shapes]
+    for name in ("adamw", "adamw2"):
+        parameters = [torch.nn.Parameter(0.02 * torch.randn(s, generator=generator)) for _, s in shapes]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if name == "adamw":
+            optimizers[name] = torch.optim.AdamW(parameters, lr=lr, fused=True)
+        else:
+            groups = [
+                {
+                    "params": [p for p, (kind, _) in zip(parameters, shapes, strict=True) if kind == wanted],
+                    "tau": tau,
+                }
+                for wanted, tau in (("block", 0.05), ("free", None))
+            ]
+            optimizers[name] = AdamW2(groups, lr=lr)
+    times = alternate({name: o.step for name, o in optimizers.items()}, rounds, warmup=3)
+    cut = [bool(r.bound) for r in optimizers["adamw2"].last_step.values()]
+    return report(times, "adamw"), sum(cut) / len(cut)
+
+
+def memory(name: str) -> str:
+    """What AdamW² keeps beyond AdamW's own state, and what it takes for a moment."""
+    run = Run(preset(name, optimizer="adamw2", steps=2, warmup=0, probe_every=0))
+    run.step()
+    bounded = sum(p.numel() for n, p in run.matrices.items() if n in run.optimizer.last_step)
+    kept = sum(
+        state[key].numel()
+        for state in run.optimizer.state.values()
+        for key in state
+        if key.startswith("block_")
+    )
+    every = sum(p.numel() for p in run.model.parameters())
+    share = f"kept beside AdamW's state: {kept / every:.1%}"
+    return f"{name}: {every:,} parameters, {bounded:,} of them bounded; {share}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", default="live,study")
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads")
+    for name in filter(None, options.presets.split(",")):
+        print(f"{name}: a whole training step")
+        print(whole_steps(name).to_string(), end="\n\n")
+        print(memory(name), end="\n\n")
+    for lr, regime in ((1e-5, "nothing"), (1e-2, "everything")):
+        table, cut = gpt2_shapes(lr, options.rounds)
+        print(f"optimizer alone, GPT-2 small's shapes, a learning rate that cuts {regime} ({cut:.0%} cut)")
+        print(table.to_string(), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
