@@ -20,6 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if launched().first:
             print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"{parser.prog}: {error}: expected a file that can be written; try another --out", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

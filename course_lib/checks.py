@@ -9,9 +9,13 @@ from typing import Any
 
 def number(name: str, value: Any, expected: str = "a positive number", *, zero: bool = False) -> float:
     """`value` as a float if it is finite and positive (or zero where `zero` allows it)."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    if real and math.isfinite(value) and (value > 0 or (zero and value == 0)):
-        return float(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            plain = float(value)
+        except OverflowError:  # a whole number that no float can hold
+            plain = math.inf
+        if math.isfinite(plain) and (plain > 0 or (zero and plain == 0)):
+            return plain
     raise ValueError(f"{name} is {value!r}: expected {expected}")
 
 

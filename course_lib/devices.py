@@ -11,7 +11,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "meta")
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name; "auto" is CUDA, else MPS, else the CPU."""
-    kind = checks.choice("device", name.partition(":")[0], DEVICES)
+    kind = checks.choice("device", str(name).partition(":")[0], DEVICES)
+    name = str(name)
     if kind == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

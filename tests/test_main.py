@@ -177,3 +177,28 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path):
     loaded = Run.load(out / "adamw-warmup.safetensors")
     assert loaded.updates == row["steps"]
     loaded.step()
+
+
+def test_a_group_has_a_tau_of_its_own_and_a_short_run_without_warmup_needs_none(tmp_path, capsys):
+    arguments = ["--arms", "adamw,adamw2", "--group", "qk.tau=0.02", "--warmup", "100", "--json"]
+    assert run("--out", tmp_path / "r", *arguments) == 0
+    plain, bounded = json.loads(capsys.readouterr().out)
+    assert plain["config"]["groups"] == {"qk": {}}
+    assert bounded["config"]["groups"] == {"qk": {"tau": 0.02}}
+
+
+def test_a_file_that_is_not_ours_is_not_overwritten_and_force_leaves_nothing_of_the_old_run(tmp_path, capsys):
+    out = tmp_path / "r"
+    out.mkdir()
+    (out / "adamw.safetensors").write_bytes(b"mine")
+    assert "it holds one" in refused(capsys, "--out", out, "--arms", "adamw")
+    assert (out / "adamw.safetensors").read_bytes() == b"mine"
+    (out / "adamw2.safetensors").write_bytes(b"old")
+    assert run("--out", out, "--arms", "adamw", "--force") == 0
+    assert not (out / "adamw2.safetensors").exists()
+
+
+def test_a_run_that_blows_up_is_reported(tmp_path, capsys):
+    assert run("--out", tmp_path / "r", "--lr", "1e30", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["verdict"] for row in rows[:2]] == ["diverged", "diverged"]

@@ -23,6 +23,7 @@ from course_lib.devices import use_available_cores
 from course_lib.training.compare import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
 from course_lib.training.config import PRESETS, preset
 from course_lib.training.distributed import launched
+from course_lib.training.interrupt import uninterrupted
 from course_lib.training.snapshot import write_atomically
 
 
@@ -43,12 +44,17 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"compare is started in {size} processes: expected 1; try train, which shares a run")
     own = given(options)
     own.pop("warmup")  # of the arms that have one; a config of its own would give it to all
-    base = preset(options.preset, **own)
+    base = preset(
+        options.preset, optimizer="adamw2", **own
+    )  # so that a group may have a τ; an arm has its own
     arms = list(dict.fromkeys(options.arms.split(",")))
     out = options.out or Path("runs") / f"{options.preset}-seed-{base.seed}"
     if not options.force:
         check_unused(out)
     make_folder(out)
+    if options.force:  # else files of arms that are not trained now would stand beside the new table
+        for arm in ARMS:
+            (out / f"{arm}.safetensors").unlink(missing_ok=True)
     use_available_cores()
     results: list[ArmResult] = []
     interrupted = False
@@ -56,8 +62,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         with closing(progress):
             for result in compare(base, arms, warmup=options.warmup, each_step=progress):
-                results.append(result)
-                _write(out, results)
+                with uninterrupted():
+                    results.append(result)
+                    _write(out, results)
     except KeyboardInterrupt:
         interrupted = True
         print(f"interrupted: {out} keeps what was trained", file=sys.stderr)

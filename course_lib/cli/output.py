@@ -28,7 +28,8 @@ def check_folder(out: Path) -> None:
 def check_unused(out: Path) -> None:
     """Raise a ValueError if `out` holds what a command wrote there before."""
     check_folder(out)
-    if any((out / name).exists() for name in (CHECKPOINT, RESULT, COMPARISON)):
+    runs = [*out.glob("*.safetensors"), *(out / name for name in (RESULT, COMPARISON, "records.csv"))]
+    if any(path.exists() for path in runs):
         raise ValueError(
             f"out is {str(out)!r}: expected a folder without a run, it holds one; "
             "try another folder, or --force to overwrite it"

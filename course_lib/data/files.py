@@ -34,19 +34,26 @@ def read_compressed(name: str, folder: Path | None = None) -> str:
         ValueError: the file is missing or is not the one the manifest describes.
     """
     folder = folder or data_folder()
-    entry = manifest(folder)[name]
     path = folder / name
+    try:
+        entry = manifest(folder)[name]
+        restore, digest_wanted, size = entry["restore"], entry["sha256"], entry["bytes"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'manifest.json'}: expected an entry for {name} with restore, sha256 and bytes; "
+            "restore it with `git checkout -- data` or reinstall course-lib"
+        ) from error
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ValueError(
-            f"{path}: expected a file of {entry['bytes']} bytes, could not read it "
-            f"({error.strerror}); to restore it: {entry['restore']}"
+            f"{path}: expected a file of {size} bytes, could not read it "
+            f"({error.strerror}); to restore it: {restore}"
         ) from error
     digest = hashlib.sha256(raw).hexdigest()
-    if digest != entry["sha256"]:
+    if digest != digest_wanted:
         raise ValueError(
             f"{path}: SHA-256 is {digest[:12]}… ({len(raw)} bytes), expected "
-            f"{entry['sha256'][:12]}… ({entry['bytes']} bytes); to restore it: {entry['restore']}"
+            f"{digest_wanted[:12]}… ({size} bytes); to restore it: {restore}"
         )
     return lzma.decompress(raw).decode("utf-8")

@@ -118,12 +118,17 @@ def _count(known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]) -> npt.ND
 
 
 @lru_cache(maxsize=4)
-def _corpus(path: str | None) -> TextCorpus:
-    if path is None:
-        return TextCorpus.from_text(load_text()[:KJV_CHARACTERS], "King James text")
-    return TextCorpus.from_text(read_text(path), Path(path).name)
+def _corpus(text: str, name: str) -> TextCorpus:
+    return TextCorpus.from_text(text, name)
 
 
 def load_corpus(path: str | Path | None = None) -> TextCorpus:
-    """The corpus of a text file, or of the King James text where none is given."""
-    return _corpus(None if path is None else str(path))
+    """The corpus of a text file as it is now, or of the King James text where none is given."""
+    if path is None:
+        return _corpus(_lesson_text(), "King James text")
+    return _corpus(read_text(path), Path(path).name)
+
+
+@lru_cache(maxsize=1)
+def _lesson_text() -> str:
+    return load_text()[:KJV_CHARACTERS]

@@ -18,7 +18,7 @@ from course_lib.lab.threads import release_threads, release_threads_after_cells
 from course_lib.lab.words import OPTIMIZER_NAMES, describe, live_html, status_html, summary
 from course_lib.lab.worker import Worker
 from course_lib.training import Run, RunConfig, preset
-from course_lib.training.config import check_lr, check_tau, check_warmup
+from course_lib.training.config import check_lr, check_tau, check_warmup, without_tau
 
 SLOW_SECONDS = 0.5
 """Least time between two frames with all panels and the status while a run trains; those in between show the
@@ -237,7 +237,7 @@ class Lab:
         for name in LIVE_SETTINGS:
             getattr(controls, name).observe(self._setting_moved(name), "value")
         for choice in (controls.optimizer, controls.norm):
-            choice.observe(self._choice_made, "value")
+            choice.observe(self._guarded(self._choice_made), "value")
         self._enable_tau()
 
     def _guarded(self, method: Callable[[], None]) -> Callable[[Any], None]:
@@ -262,7 +262,7 @@ class Lab:
 
         return moved
 
-    def _choice_made(self, _: Any) -> None:
+    def _choice_made(self) -> None:
         self._enable_tau()
         self._draw(speak=True)
 
@@ -282,7 +282,11 @@ class Lab:
                 self.message = str(error)
 
     def _config(self) -> RunConfig:
-        return replace(self.run.config, **self.controls.settings())
+        settings = self.controls.settings()
+        groups = self.run.config.groups
+        if settings["optimizer"] == "adamw":  # has no bound: a group's own τ waits for AdamW²
+            groups = {name: without_tau(own) for name, own in groups.items()}
+        return replace(self.run.config, groups=groups, **settings)
 
     def _outdated(self) -> bool:
         """Whether a run that has made no step yet is not what the controls ask for."""

@@ -241,7 +241,8 @@ class Panels:
         self._tau: float | None = -1.0
         steps, layers = run.config.steps, run.config.layers
         references = [(f"{line.name} {line.loss:.2f}", line.loss) for line in run.task.references]
-        top = max(np.log(run.task.vocab), *(loss for _, loss in references))
+        # A text of one letter has no loss to speak of; an axis needs a height.
+        top = max(0.1, np.log(run.task.vocab), *(loss for _, loss in references))
         self.loss.clear(steps, 0.0, 1.12 * top)
         self.loss.draw_levels(references)
         if previous is not None and previous.records:

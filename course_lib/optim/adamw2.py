@@ -1,4 +1,4 @@
-"""AdamW²: AdamW whose step never moves a matrix by more than a share τ of its own size.
+"""AdamW²: AdamW whose step moves no matrix by more than a share τ of its own size.
 
 Source: the abstract of "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910,
 ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cut so that it equals τ.
@@ -50,6 +50,9 @@ class AdamW2(Optimizer):
     so that by Weyl's inequality σ₁(W − αΔW) ≤ (1 + τ) σ₁(W). Decay stays decoupled, W ← (1 − αλ)W − αΔW,
     with the α that was used. Both σ₁ are estimated by power iteration from the last step's vectors;
     σ₁(W) counts as at least `SIGMA_FLOOR`. A non-finite gradient does what it does in AdamW.
+
+    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
+    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by up to about 12 %.
 
     Args:
         params: a model, whose matrices inside the blocks are bounded and nothing else
@@ -327,8 +330,8 @@ def _check_group(group: dict[str, Any]) -> None:
 
 def check_betas(betas: tuple[float, float]) -> None:
     """Both decay rates have to be numbers in [0, 1)."""
-    if len(betas) != 2:
-        raise ValueError(f"betas is {tuple(betas)}: expected two numbers, such as (0.9, 0.95)")
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas is {betas}: expected two numbers, such as (0.9, 0.95)")
     for beta in betas:
         if checks.number("betas", beta, "two numbers in [0, 1)", zero=True) >= 1:
             raise ValueError(f"betas is {tuple(betas)}: expected two numbers in [0, 1), such as (0.9, 0.95)")

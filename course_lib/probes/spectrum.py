@@ -29,8 +29,10 @@ def qk_singular_values(w_q: Tensor, w_k: Tensor) -> Tensor:
     keep = finite[..., None, None]
     r_q = torch.linalg.qr(torch.where(keep, w_q, 0.0).float().mT, mode="r").R
     r_k = torch.linalg.qr(torch.where(keep, w_k, 0.0).float().mT, mode="r").R
-    values = torch.linalg.svdvals(r_q @ r_k.mT)
-    return torch.where(finite[..., None], values, torch.nan)
+    product = r_q @ r_k.mT  # of weights that are only just finite it is not
+    finite = product.isfinite().all(-1).all(-1)[..., None] & finite[..., None]
+    values = torch.linalg.svdvals(torch.where(finite[..., None], product, 0.0))
+    return torch.where(finite, values, torch.nan)
 
 
 def spectral_energy_concentration(singular_values: Tensor, s: int) -> Tensor:
@@ -52,6 +54,9 @@ def sigma_max(matrices: Tensor) -> Tensor:
     """
     finite = matrices.isfinite().all(-1).all(-1)
     safe = torch.where(finite[..., None, None], matrices, 0.0).float()
+    # Entries of at most one: the squares of a matrix that is only just finite would not be.
+    scale = safe.abs().amax((-2, -1)).clamp(min=torch.finfo(safe.dtype).tiny)
+    safe = safe / scale[..., None, None]
     gram = safe @ safe.mT if safe.shape[-2] <= safe.shape[-1] else safe.mT @ safe
     largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt()
-    return torch.where(finite, largest, torch.nan)
+    return torch.where(finite, largest * scale, torch.nan)

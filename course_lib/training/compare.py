@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib import checks
 from course_lib.models import BLOCK_GROUPS, GROUPS
-from course_lib.training.config import GroupSettings, RunConfig, check_warmup
+from course_lib.training.config import RunConfig, check_warmup, without_tau
 from course_lib.training.records import Record
 from course_lib.training.run import Run
 
@@ -25,14 +25,14 @@ DEFAULT_ARMS = ("adamw", "adamw-warmup", "adamw2")
 
 
 def arm_config(base: RunConfig, arm: str, warmup: int = WARMUP) -> RunConfig:
-    """The config of one arm: `base` with the arm's optimizer and warmup."""
+    """The config of one arm: `base` with the arm's optimizer and warmup; a group's τ is of AdamW² alone."""
     checks.choice("arm", arm, ARMS)
-    check_warmup(warmup, base.steps)
     if arm == "adamw2":
         return replace(base, optimizer="adamw2", warmup=0)
+    groups = {name: without_tau(own) for name, own in base.groups.items()}
     if arm == "adamw":
-        return replace(base, optimizer="adamw", warmup=0)
-    groups: dict[str, GroupSettings] = {k: v.copy() for k, v in base.groups.items()}
+        return replace(base, optimizer="adamw", warmup=0, groups=groups)
+    check_warmup(warmup, base.steps)
     if arm == "adamw-warmup-blocks":
         for group in set(GROUPS) - set(BLOCK_GROUPS):
             groups[group] = {"warmup": 0, **groups.get(group, {})}

@@ -64,25 +64,35 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checks.choice("task", self.task, TASKS)
-        checks.count("seed", self.seed, least=0)
-        for name in ("steps", "batch"):
-            checks.count(name, getattr(self, name))
+        if checks.count("seed", self.seed, least=0) >= 2**63:
+            raise ValueError(f"seed is {self.seed}: expected less than 2**63")
+        if self.text is not None and not isinstance(self.text, str | os.PathLike):
+            raise ValueError(f"text is {self.text!r}: expected the path of a text file, or None")
         self.model_config(vocab=1)
         checks.choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_lr(self.lr)
-        check_warmup(self.warmup, self.steps)
-        check_tau(self.tau)
-        object.__setattr__(self, "schedule", tabulate(self.schedule, self.steps))
-        check_betas(self.betas)
-        object.__setattr__(self, "betas", tuple(self.betas))
-        checks.number("eps", self.eps, "a positive number such as 1e-8")
-        checks.number("weight_decay", self.weight_decay, "a number of at least 0", zero=True)
-        if self.clip is not None:
-            checks.number("clip", self.clip, "a positive number, or None for no clipping")
-        check_groups(self.groups, self.steps, self.optimizer)
         checks.count("probe_every", self.probe_every, least=0)
-        if self.text is not None:
-            object.__setattr__(self, "text", os.fspath(self.text))
+        check_betas(self.betas)
+        clip, positive = self.clip, "a positive number, or None"
+        # Plain values: numpy's numbers, a list of betas or a dict that the caller goes on changing would
+        # not be what a file keeps.
+        clean = {
+            **{name: checks.count(name, getattr(self, name)) for name in ("steps", "batch")},
+            "seed": int(self.seed),
+            "text": None if self.text is None else os.fspath(self.text),
+            "lr": check_lr(self.lr),
+            "warmup": check_warmup(self.warmup, self.steps),
+            "tau": check_tau(self.tau),
+            "schedule": tabulate(self.schedule, self.steps),
+            "betas": tuple(float(beta) for beta in self.betas),
+            "eps": checks.number("eps", self.eps, "a positive number such as 1e-8"),
+            "weight_decay": checks.number(
+                "weight_decay", self.weight_decay, "a number of at least 0", zero=True
+            ),
+            "clip": None if clip is None else checks.number("clip", clip, f"{positive} for no clipping"),
+            "groups": check_groups(self.groups, self.steps, self.optimizer),
+        }
+        for name, value in clean.items():
+            object.__setattr__(self, name, value)
 
     def model_config(self, vocab: int) -> GPTConfig:
         """The model's sizes, once the task has told how many symbols there are."""
@@ -115,7 +125,7 @@ def check_warmup(warmup: int, steps: int) -> int:
     """Warmup has to be a number of steps that fits into the run."""
     if checks.count("warmup", warmup, least=0) > steps:
         raise ValueError(f"warmup is {warmup}: expected at most {steps}, the steps of the run")
-    return warmup
+    return int(warmup)
 
 
 def check_tau(tau: float | None) -> float | None:
@@ -125,10 +135,15 @@ def check_tau(tau: float | None) -> float | None:
     return checks.number("tau", tau, "a positive number, or None for no bound; try 0.05")
 
 
-def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str) -> None:
-    """Every group and every setting of it has to exist and to be in range."""
+def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str) -> dict[str, GroupSettings]:
+    """A copy of the groups' settings, once every group and every setting exists and is in range."""
+    example = "such as {'qk': {'warmup': 0}}"
+    if not isinstance(groups, Mapping):
+        raise ValueError(f"groups is {groups!r}: expected settings by group, {example}")
     for group, settings in groups.items():
         checks.choice("group", group, GROUPS)
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"group {group!r} is {settings!r}: expected its settings, {example}")
         for name in settings:
             checks.choice(f"setting of group {group!r}", name, GroupSettings.__annotations__)
         if "lr_multiplier" in settings:
@@ -144,6 +159,18 @@ def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str
                     f"tau of group {group!r} is {settings['tau']}: expected none, the group {why}; "
                     "try optimizer='adamw2' and a group of matrices"
                 )
+    return {group: settings.copy() for group, settings in groups.items()}
+
+
+MODEL_FIELDS = ("context", "d_model", "heads", "layers", "norm", "attention", "qk_norm")
+"""Fields of a config that the model is made of."""
+
+
+def without_tau(settings: GroupSettings) -> GroupSettings:
+    """A group's settings for AdamW, which has no bound."""
+    plain = settings.copy()
+    plain.pop("tau", None)
+    return plain
 
 
 PRESETS: dict[str, RunConfig] = {

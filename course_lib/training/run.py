@@ -19,6 +19,7 @@ from course_lib.optim import AdamW2
 from course_lib.optim.adamw2 import KNOWN
 from course_lib.probes import Observation, StepProbe, attention_sites, observe
 from course_lib.training.config import (
+    MODEL_FIELDS,
     GroupSettings,
     RunConfig,
     check_groups,
@@ -27,6 +28,7 @@ from course_lib.training.config import (
     check_warmup,
 )
 from course_lib.training.distributed import ALONE, World
+from course_lib.training.interrupt import uninterrupted
 from course_lib.training.records import Record, to_frame
 from course_lib.training.schedule import schedule_factor, warmup_factor
 from course_lib.training.snapshot import Change, Settings, Snapshot
@@ -55,6 +57,8 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, world: World = ALONE) -> None:
+        if not isinstance(config, RunConfig):
+            raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
         self.world = world
         world.share(config.batch)
@@ -87,7 +91,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all steps are made and the last record is written."""
-        return len(self.records) > self.config.steps
+        return bool(self.records) and self.records[-1].step >= self.config.steps
 
     def __iter__(self) -> Iterator[Record]:
         while not self.finished:
@@ -95,6 +99,8 @@ class Run:
 
     def step(self) -> Record:
         """Make one update and record it; after the last update, record where the run has ended.
+
+        Ctrl-C takes effect after the step, so that an interrupted run is whole and can go on.
 
         Raises:
             ValueError: the run is finished.
@@ -105,13 +111,14 @@ class Run:
                 "make a new Run, or restore an earlier snapshot"
             )
         last = self.updates == self.config.steps
-        record = self._last_record() if last else self._update_and_record()
-        self.records.append(record)
+        with uninterrupted():
+            record = self._last_record() if last else self._update_and_record()
+            self.records.append(record)
         return record
 
     def _update_and_record(self) -> Record:
         every = self.config.probe_every
-        probing = every > 0 and self.updates % every == 0
+        probing = self._can_look and every > 0 and self.updates % every == 0
         probes = self._observed() if probing else {}
         self._set_learning_rates()
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
@@ -132,8 +139,8 @@ class Run:
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
             loss = self.world.mean(self._loss(batch, self.model))
-        probes = self._observed() if self.config.probe_every else {}
-        val_loss = None if self.device.type == "meta" else self.validate()
+        probes = self._observed() if self._can_look and self.config.probe_every else {}
+        val_loss = self.validate() if self._can_look else None
         return Record(self.updates, self.current_lr(), loss, probes, val_loss)
 
     def _loss(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> Tensor:
@@ -149,6 +156,11 @@ class Run:
             inputs.to(self.device, non_blocking=True),
             targets.to(self.device, non_blocking=True),
         )
+
+    @property
+    def _can_look(self) -> bool:
+        """Whether tensors have values to look at; those on the `meta` device have shapes alone."""
+        return self.device.type != "meta"
 
     # --- settings -------------------------------------------------------------------------------
 
@@ -258,8 +270,8 @@ class Run:
         """The records as a table (step, layer, head, matrix, quantity, value)."""
         return to_frame(self.records, list(self.matrices))
 
-    def write(self, length: int = 200, prompt: str = "\n", temperature: float = 1.0) -> str:
-        """Let the model write `length` characters after `prompt`.
+    def write(self, length: int = 200, prompt: str | None = None, temperature: float = 1.0) -> str:
+        """Let the model write `length` characters after `prompt`, by default the start of a line.
 
         Raises:
             ValueError: the task is no text, or the prompt is empty or has characters the text lacks.
@@ -268,6 +280,9 @@ class Run:
             raise ValueError(f"task is {self.config.task!r}: expected 'text' to write some")
         checks.count("length", length)
         checks.number("temperature", temperature)
+        if prompt is None:  # a text without lines has another first character
+            alphabet = self.task.corpus.alphabet
+            prompt = "\n" if "\n" in alphabet else alphabet[0]
         if not prompt:
             raise ValueError("prompt is '': expected at least one character")
         ids = self.task.corpus.encode(prompt)[None].to(self.device)
@@ -296,17 +311,32 @@ class Run:
         """Go back to a snapshot of this run; its future then repeats bit for bit.
 
         Raises:
-            ValueError: the snapshot is of another model or of another text; the run is left as it is.
+            ValueError: the snapshot is of another model, seed or text; the run is left as it is.
         """
-        own = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        for name, parameter in own.items():
-            kept = snapshot.tensors.get(name)
-            if kept is None or kept.shape != parameter.shape:
-                shape = "missing" if kept is None else f"{tuple(kept.shape)}"
+        ours, theirs = self.config.to_dict(), snapshot.config.to_dict()
+        for name in ("task", "seed", *MODEL_FIELDS):
+            if ours[name] != theirs[name]:
                 raise ValueError(
-                    f"{name} is {shape} in the snapshot: expected {tuple(parameter.shape)}; "
+                    f"{name} is {theirs[name]!r} in the snapshot: expected {ours[name]!r}; "
+                    "restore it into a run of the same model and seed, or use Run.load"
+                )
+        self._restore(snapshot)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        own = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        kept = {n: t for n, t in snapshot.tensors.items() if n.startswith("model.")}
+        for name in {**own, **kept}:
+            here, there = (tuple(t[name].shape) if name in t else "missing" for t in (own, kept))
+            if here != there:
+                raise ValueError(
+                    f"{name} is {there} in the snapshot: expected {here}; "
                     "restore it into a run of the same model, or use Run.load"
                 )
+        if snapshot.updates > self.config.steps:
+            raise ValueError(
+                f"steps is {self.config.steps}: expected at least {snapshot.updates}, which the snapshot has "
+                "made already; try an earlier snapshot"
+            )
         if snapshot.data_digest != self.task.digest:
             raise ValueError(
                 f"the snapshot is of other data ({snapshot.data_digest[:12]}…): expected that of this run "
@@ -318,7 +348,9 @@ class Run:
         self.optimizer.load_state_dict(self._optimizer_state(snapshot))
         self.settings = snapshot.settings
         self.updates = snapshot.updates
-        self.records = list(snapshot.records)
+        # The last record of a shorter run told of a model that now makes one more update.
+        extended = snapshot.updates < self.config.steps
+        self.records = [r for r in snapshot.records if not extended or r.step < snapshot.updates]
         self.changes = list(snapshot.changes)
         self.observation = None
 
@@ -338,14 +370,19 @@ class Run:
         """A second run that shares this one's past, with the given config fields changed from here on.
 
         With nothing changed it repeats this run bit for bit. Moments carry over between AdamW and AdamW².
+        What has the same parameters can be exchanged too, such as softmax for uniform attention.
+
+        Raises:
+            ValueError: a model with these fields has other parameters, or `steps` is less than are made.
         """
         other = Run(replace(self.config, **overrides), self.world)
-        other.restore(self.snapshot())
+        other._restore(self.snapshot())
         settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
-        for name, value in overrides.items():
+        for name in overrides:
+            value = getattr(other.config, name)
             if name in settable:
-                other._change(name, getattr(other.config, name))
-            else:
+                other._change(name, value)
+            elif value != getattr(self.config, name):
                 other.changes.append(Change(other.updates, name, value))
         return other
 

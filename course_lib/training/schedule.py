@@ -20,6 +20,10 @@ def tabulate(schedule: Schedule, steps: int) -> str | tuple[float, ...]:
     """
     if isinstance(schedule, str):
         return checks.choice("schedule", schedule, SCHEDULES)
+    if not callable(schedule) and not isinstance(schedule, Sequence):
+        raise ValueError(
+            f"schedule is {schedule!r}: expected {' or '.join(SCHEDULES)}, a function of the step, or a list"
+        )
     factors = [schedule(t) for t in range(steps)] if callable(schedule) else list(schedule)
     if len(factors) < steps:
         raise ValueError(f"schedule has {len(factors)} factors: expected one for each of the {steps} steps")

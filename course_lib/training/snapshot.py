@@ -106,13 +106,20 @@ class Snapshot:
             data_digest=about["data_digest"],
             tensors=tensors,
             records=_unpack_records(packed),
-            changes=tuple(Change(**change) for change in about["changes"]),
+            changes=tuple(Change(c["step"], c["setting"], _tuples(c["value"])) for c in about["changes"]),
         )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only; a config holds tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write a file that is never seen half-written, not even after a crash."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: expected a folder {path.parent} to write to; make it first")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -139,6 +146,7 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
         "val_loss": np.array(
             [np.nan if r.val_loss is None else r.val_loss for r in records], dtype=np.float64
         ),
+        "validated": np.array([r.val_loss is not None for r in records], dtype=np.bool_),
     }
     for quantity in {q for r in records for q in r.probes}:
         at = [i for i, r in enumerate(records) if quantity in r.probes]
@@ -150,9 +158,9 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
 def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
     columns = {name.removeprefix("records."): t.numpy() for name, t in tensors.items()}
     records = [
-        Record(int(step), float(lr), float(loss), val_loss=None if np.isnan(val) else float(val))
-        for step, lr, loss, val in zip(
-            columns["step"], columns["lr"], columns["loss"], columns["val_loss"], strict=True
+        Record(int(step), float(lr), float(loss), val_loss=float(val) if validated else None)
+        for step, lr, loss, val, validated in zip(
+            *(columns[name] for name in ("step", "lr", "loss", "val_loss", "validated")), strict=True
         )
     ]
     for name, at in columns.items():
