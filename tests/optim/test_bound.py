@@ -50,7 +50,7 @@ OPTIMIZERS = {
     "RAdam": lambda p: torch.optim.RAdam(p, lr=1.0),
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=1.0),
     "Adafactor": lambda p: torch.optim.Adafactor(p, lr=1.0),
-    "Muon": lambda p: torch.optim.Muon(p, lr=1.0, weight_decay=0.1),
+    "Muon": lambda p: torch.optim.Muon(p, lr=5.0, weight_decay=0.1),
     "hand-made": lambda p: HandMade(p, lr=1.0),
 }
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -62,7 +62,7 @@ def matrix(m, n, seed=0, scale=1.0, dtype=torch.float32):
 
 
 def set_gradients(parameters, seed, scale=1.0):
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(1000 + seed)  # else they would be the weights of that seed
     for p in parameters:
         p.grad = (scale * torch.randn(p.shape, generator=g)).to(p.dtype)
 
@@ -461,6 +461,18 @@ def test_bf16_parameters_keep_their_vectors_in_fp32():
     assert first.last_step["0"].rho.dtype == torch.float32
 
 
+def test_a_bf16_step_is_cut_in_fp32_and_rounded_once():
+    w, v = matrix(30, 20, dtype=torch.bfloat16), matrix(30, 20, dtype=torch.bfloat16)
+    before = w.detach().float()
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    set_gradients([w, v], 0)
+    v.grad = w.grad.clone()
+    optimizer.step()
+    torch.optim.SGD([v], lr=1.0).step()
+    kept = before + optimizer.last_step["0"].factor * (v.detach().float() - before)
+    assert torch.equal(w.detach(), kept.bfloat16())
+
+
 @each_optimizer
 def test_states_pass_between_the_bound_and_the_bare_optimizer(make):
     w, v, u = (matrix(30, 20) for _ in range(3))
@@ -541,6 +553,7 @@ def test_a_step_that_is_not_finite_passes_and_leaves_the_estimates_sound(bad):
     torch.optim.SGD([theirs], lr=1.0).step()
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
     assert good.isfinite().all()
+    assert all(v.step.isfinite().all() for v in optimizer._vectors[ours])
     with torch.no_grad():
         ours.copy_(saved)
     assert train(optimizer, [ours, good], 3, 0.05, seed=9) == 6

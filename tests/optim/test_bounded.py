@@ -134,8 +134,22 @@ def test_a_list_of_patch_embeddings_is_no_list_of_blocks():
             super().__init__()
             self.proj, self.norm = nn.Conv2d(3, 4, 2), nn.LayerNorm(4)
 
-    model = nn.ModuleDict({"patch_embeddings": nn.ModuleList([Patches()]), "embed": nn.ModuleList([Block()])})
-    assert not any("patch" in name for name in bounded_parameters(model))
+    model = nn.ModuleDict(
+        {
+            "patch_embeddings": nn.ModuleList([Patches()]),
+            # Only what stands at the list or inside it says what it is.
+            "embedder": nn.ModuleDict({"layers": nn.ModuleList([Block()])}),
+        }
+    )
+    assert list(bounded_parameters(model)) == [f"embedder.layers.0.{name}.weight" for name in INSIDE]
+
+
+def test_stages_and_stems_in_a_sequential_are_no_blocks_themselves():
+    """As torchvision builds Swin and EfficientNet: a stem of layers, then stages of blocks."""
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 2), nn.ReLU()), nn.Sequential(Block(), Block()), nn.Linear(4, 3)
+    )
+    assert list(bounded_parameters(model)) == [f"1.{i}.{name}.weight" for i in range(2) for name in INSIDE]
 
 
 def test_a_list_inside_a_block_does_not_hide_the_rest_of_it():
