@@ -44,9 +44,9 @@ def requirements(*extras: str) -> list[Requirement]:
     while todo:
         lines += PROJECT["optional-dependencies"][todo.pop()]
         own = [r for r in map(Requirement, lines) if r.name == PROJECT["name"]]
-        todo += [extra for requirement in own for extra in requirement.extras]
+        todo += [extra for requirement in own for extra in sorted(requirement.extras)]  # a set has no order
         lines = [line for line in lines if Requirement(line).name != PROJECT["name"]]
-    return [Requirement(line) for line in lines]
+    return [Requirement(line) for line in dict.fromkeys(lines)]
 
 
 def locked() -> dict[str, str]:

@@ -1,8 +1,18 @@
 """Optimizers with the σ₁ bound."""
 
 from course_lib.optim.adamw2 import AdamW2, BoundReport
-from course_lib.optim.bounded import bounded_parameters
+from course_lib.optim.bound import SpectralBound, StepReport
+from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
 from course_lib.optim.limit import SIGMA_FLOOR
 from course_lib.optim.sigma import power_iteration
 
-__all__ = ["SIGMA_FLOOR", "AdamW2", "BoundReport", "bounded_parameters", "power_iteration"]
+__all__ = [
+    "SIGMA_FLOOR",
+    "AdamW2",
+    "BoundReport",
+    "BoundedMatrix",
+    "SpectralBound",
+    "StepReport",
+    "bounded_parameters",
+    "power_iteration",
+]

@@ -310,13 +310,15 @@ def _factors(lr: Tensor, dtype: torch.dtype) -> list[Any]:
 
 
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:
+    """The bounded matrices, a group for each way to split, and all else."""
     bounded = bounded_parameters(model)
-    rest = [(n, p) for n, p in model.named_parameters() if n not in bounded]
-    groups: list[dict[str, Any]] = [
-        {"params": list(bounded.items()), "tau": tau},
-        {"params": rest, "tau": None},
-    ]
-    return [group for group in groups if group["params"]]
+    groups: dict[Any, dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        split = bounded[name].split if name in bounded else None
+        if split not in groups:
+            groups[split] = {"params": [], "tau": None if split is None else tau, "split": split or (0, 1)}
+        groups[split]["params"].append((name, parameter))
+    return list(groups.values())
 
 
 def _check_group(group: dict[str, Any]) -> None:

@@ -1,18 +1,163 @@
-"""Which parameters the σ₁ bound covers."""
+"""Which matrices the σ₁ bound covers, and why."""
 
-from torch import nn
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from torch import Tensor, nn
+
+_LISTS = (nn.ModuleList, nn.Sequential)
+
+_FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv", "kv", "to_kv"}
+"""Modules that keep q, k, v (or k, v) one after the other in one weight. (`query_key_value` of GPT-NeoX and
+BLOOM alternates them head by head: thirds of it would be no projections, so it counts as one matrix.)"""
+
+_TABLE = re.compile("bias|table|embed|token")
+"""What the name of a tensor says when it is looked up or added, and multiplies nothing."""
 
 
-def bounded_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Name → parameter of every matrix inside the model's blocks.
+@dataclass(frozen=True, eq=False)
+class BoundedMatrix:
+    """One parameter under the bound, and which matrices it holds."""
 
-    A block is an element of a `ModuleList` or `Sequential`, so its parameters carry a number in their
-    name ("blocks.0.attention.w_q.weight", "transformer.h.3.mlp.c_fc.weight"). Inside blocks, tensors
-    with two or more dimensions count. Embeddings and the output head stand outside and stay free:
-    a row of an embedding moves only when its symbol occurs, so σ₁ of the table says little about a step.
+    parameter: nn.Parameter
+    """Two or more dimensions."""
+    split: tuple[int, int] = (0, 1)
+    """(dim, parts): cut along `dim` into that many equal matrices, each with a bound of its own."""
+    reason: str = ""
+    """Why it is bounded, in words."""
+
+    def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """Views of a tensor of the parameter's shape, one per part; writing to them writes to it."""
+        dim, parts = self.split
+        return tensor.chunk(parts, dim)
+
+    def matrices(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The same parts as matrices, (out, rest) each: a convolution's kernel lies flat behind its outputs.
+
+        Views, unless the tensor's memory is in an order that cannot be flattened (channels last).
+        """
+        return tuple(part.flatten(1) for part in self.parts(tensor))
+
+
+def bounded_parameters(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, BoundedMatrix]:
+    """Name → `BoundedMatrix` of every matrix inside the model's blocks, in the model's order.
+
+    A block is an element of a `ModuleList` or `Sequential` that is made of several modules or matrices
+    (`blocks.0` here, `transformer.h.0` in GPT-2, `encoder.layers.0` in Swin, whose patch merging stands in it
+    and is bounded too: every token passes through it, like any other projection of the residual stream).
+    Where there is no block, as in a plain `Sequential` of layers, its layers are bounded, but for the model's
+    last matrix, the head.
+
+    Inside, every tensor with two or more dimensions counts, convolutions as (out, rest), but for those of
+    which only one is longer than 1 (ConvNeXt's layer scale, (d, 1, 1)): these are vectors. Embeddings never
+    count, nor weights tied to one, nor tables (Swin's relative position bias): a row of a table moves only
+    when its symbol occurs, so σ₁ of it says little about a step. Patch embedding and head stand outside.
+
+    Fused projections are bounded part by part, so that W_q and W_k keep bounds of their own: an
+    `in_proj_weight`, timm's `qkv`, GPT-2's `c_attn` (a Conv1D, whose weight is transposed: (in, 3·out)).
+
+    Args:
+        model: any module.
+        names: bound these of its parameters in place of the default ones.
+
+    Raises:
+        ValueError: `model` is no module, or a name is no parameter with two or more dimensions.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is {' '.join(repr(model).split()):.60}: expected a torch.nn.Module")
+    reasons = _default_reasons(model) if names is None else _named_reasons(model, names)
     return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and any(part.isdigit() for part in name.split("."))
+        name: BoundedMatrix(model.get_parameter(name), split, f"{reason}{_PART_NOTE[split[1]]}")
+        for name, reason in reasons.items()
+        for split in [_split(model, name)]
     }
+
+
+_PART_NOTE = {1: "", 2: "; fused k, v: each on its own", 3: "; fused q, k, v: each on its own"}
+
+
+def _named_reasons(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        if name not in parameters:
+            near = get_close_matches(str(name), parameters, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "try model.named_parameters()"
+            kind = type(model).__name__
+            raise ValueError(f"name is {name!r}: expected the name of a parameter of {kind}; {hint}")
+        if parameters[name].ndim < 2:
+            raise ValueError(
+                f"parameter {name!r} has shape {tuple(parameters[name].shape)}: expected two or more "
+                "dimensions; leave it out, vectors have no σ₁ bound"
+            )
+    return dict.fromkeys(names, "named by the caller")
+
+
+def _default_reasons(model: nn.Module) -> dict[str, str]:
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    }
+    matrices = [
+        name
+        for name, p in model.named_parameters()
+        if p.ndim >= 2 and max(p.shape) < p.numel() and id(p) not in embeddings
+    ]
+    blocks = set(_blocks(model))
+    if not blocks:
+        last = [n for n, p in model.named_parameters(remove_duplicate=False) if p.ndim >= 2][-1:]
+        layers = [n for n in matrices if _is_layer_of_a_list(model, n) and n not in last]
+        return dict.fromkeys(layers, "a layer of a model without blocks, and not its last")
+    reasons = {}
+    for name in matrices:
+        block = _block_of(name, blocks)
+        if block is not None and not _is_table(name, block):
+            reasons[name] = f"inside block {block}"
+    return reasons
+
+
+def _blocks(module: nn.Module, path: str = "") -> Iterator[str]:
+    """The outermost blocks: a mixture's experts, say, are a list inside a block."""
+    for name, child in module.named_children():
+        inside = f"{path}{name}"
+        if isinstance(module, _LISTS) and _is_block(child):
+            yield inside
+        else:
+            yield from _blocks(child, f"{inside}.")
+
+
+def _is_block(module: nn.Module) -> bool:
+    several = sum(p.ndim >= 2 for p in module.parameters(recurse=False)) > 1
+    return not isinstance(module, _LISTS) and (several or any(True for _ in module.children()))
+
+
+def _block_of(name: str, blocks: set[str]) -> str | None:
+    parts = name.split(".")
+    prefixes = (".".join(parts[:i]) for i in range(1, len(parts)))
+    return next((prefix for prefix in prefixes if prefix in blocks), None)
+
+
+def _is_table(name: str, block: str) -> bool:
+    """Whether names say so: the tensor's own, or that of a list of embeddings or of a module in the block."""
+    modules, _, tensor = name.rpartition(".")
+    from_list_on = modules.split(".")[max(block.count(".") - 1, 0) :]
+    return bool(_TABLE.search(tensor)) or any("embed" in part for part in from_list_on)
+
+
+def _is_layer_of_a_list(model: nn.Module, name: str) -> bool:
+    layer = name.rpartition(".")[0]
+    return isinstance(model.get_submodule(layer.rpartition(".")[0]), _LISTS) if layer else False
+
+
+def _split(model: nn.Module, name: str) -> tuple[int, int]:
+    path, _, tensor = name.rpartition(".")
+    owner = model.get_submodule(path)
+    # transformers' Conv1D, by name: course_lib does not import transformers.
+    out = 1 if type(owner).__name__ == "Conv1D" and hasattr(owner, "nf") else 0
+    shape = model.get_parameter(name).shape
+    fused = tensor == "in_proj_weight" or path.rpartition(".")[2] in _FUSED
+    for parts in (2, 3):
+        if fused and shape[out] == parts * shape[1 - out]:
+            return out, parts
+    return 0, 1

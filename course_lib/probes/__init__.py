@@ -9,11 +9,11 @@ from course_lib.probes.attention import (
 )
 from course_lib.probes.observe import (
     HEAD_QUANTITIES,
-    AttentionSite,
     Observation,
-    attention_sites,
+    attention_maps,
     observe,
 )
+from course_lib.probes.sites import AttentionSite, attention_sites
 from course_lib.probes.spectrum import (
     SEC_DIRECTIONS,
     qk_singular_values,
@@ -30,6 +30,7 @@ __all__ = [
     "AttentionSite",
     "Observation",
     "StepProbe",
+    "attention_maps",
     "attention_rank",
     "attention_sites",
     "effective_rank",

@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.models.attention import (
-    Attention,
     attention_logits,
     attention_weights,
     visible_keys,
 )
 from course_lib.probes.attention import attention_rank, effective_rank, entropy, max_logit
+from course_lib.probes.sites import AttentionSite
 from course_lib.probes.spectrum import (
     SEC_DIRECTIONS,
     qk_singular_values,
@@ -33,24 +34,6 @@ HEAD_QUANTITIES = {
 
 
 @dataclass(frozen=True)
-class AttentionSite:
-    """Where one attention layer of a model is, by the names of its parts.
-
-    Works for models that are not ours: all it needs are the names of the q and k projections.
-    """
-
-    queries: str
-    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim)."""
-    keys: str
-    w_q: str
-    """Parameter W_q, (d_model, d_model), one row per query component."""
-    w_k: str
-    heads: int
-    kind: str = "softmax"
-    causal: bool = True
-
-
-@dataclass(frozen=True)
 class Observation:
     """What one look at a model shows."""
 
@@ -60,44 +43,53 @@ class Observation:
     """Attention of the first probe sequence, one tensor (heads, queries, keys) per layer."""
 
 
-def attention_sites(model: nn.Module) -> list[AttentionSite]:
-    """The attention layers of a model of the course, in its order."""
-    return [
-        AttentionSite(
-            queries=f"{name}.q_norm",
-            keys=f"{name}.k_norm",
-            w_q=f"{name}.w_q.weight",
-            w_k=f"{name}.w_k.weight",
-            heads=module.heads,
-            kind=module.kind,
-            causal=module.causal,
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, Attention)
-    ]
-
-
 @torch.no_grad()
 def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Observation:
     """Run `inputs` through the model once and measure every site's attention and spectrum.
 
-    Each quantity is the mean over the probe batch (the largest value for `max_logit`). Entropy is NaN where
-    weights are no distribution (sigmoid, ReLU², identity).
+    The model is seen as it evaluates, without dropout. Each quantity is the mean over the probe batch (the
+    largest value for `max_logit`); Swin's windows count as so many sequences. Entropy is NaN where weights
+    are no distribution (sigmoid, ReLU², identity).
     """
-    with _outputs_of(model, [s.queries for s in sites] + [s.keys for s in sites]) as outputs:
-        model(inputs)
     observation = Observation({name: [] for name in HEAD_QUANTITIES}, [])
-    for site in sites:
-        q = _by_head(outputs[site.queries], site.heads)
-        k = _by_head(outputs[site.keys], site.heads)
-        _observe_attention(observation, site, q, k)
+    for site, (logits, visible) in zip(sites, _scores(model, sites, inputs), strict=True):
+        _observe_attention(observation, site, logits, visible)
         _observe_spectrum(observation, site, model)
     return observation
 
 
-def _observe_attention(observation: Observation, site: AttentionSite, q: Tensor, k: Tensor) -> None:
-    visible = visible_keys(q.shape[-2], k.shape[-2], site.causal, q.device)
-    logits = attention_logits(q.float(), k.float())
+@torch.no_grad()
+def attention_maps(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> list[Tensor]:
+    """The whole attention of one run of `inputs`: (batch, heads, queries, keys) per site, without dropout.
+
+    Swin's windows are a part of the batch: (images · windows, heads, queries, keys).
+    """
+    return [
+        attention_weights(logits, visible, site.kind)
+        for site, (logits, visible) in zip(sites, _scores(model, sites, inputs), strict=True)
+    ]
+
+
+def _scores(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per site: scores (batch, heads, queries, keys), and which keys are visible, of a shape that fits."""
+    with _evaluating(model), _watching(model, sites) as (outputs, masks):
+        model(inputs)
+    for site in sites:
+        q = _by_head(_part(outputs[site.queries], site, 0, dim=-1), site.heads)
+        k = _by_head(_part(outputs[site.keys], site, 1, dim=-1), site.heads)
+        logits = attention_logits(q.float(), k.float())
+        visible = visible_keys(q.shape[-2], k.shape[-2], site.causal, q.device)
+        if site.bias is not None:
+            logits = logits + outputs[site.bias].float()
+        mask = masks.get(site.mask)
+        if mask is not None:
+            visible = visible & (mask >= 0).repeat(len(q) // len(mask), 1, 1).unsqueeze(1)
+        yield logits, visible
+
+
+def _observe_attention(
+    observation: Observation, site: AttentionSite, logits: Tensor, visible: Tensor
+) -> None:
     attention = attention_weights(logits, visible, site.kind)
     distribution = site.kind in ("softmax", "uniform")
     h = entropy(attention, visible) if distribution else torch.full_like(attention[..., 0], torch.nan)
@@ -109,13 +101,19 @@ def _observe_attention(observation: Observation, site: AttentionSite, q: Tensor,
 
 
 def _observe_spectrum(observation: Observation, site: AttentionSite, model: nn.Module) -> None:
-    w_q = split_head_rows(model.get_parameter(site.w_q), site.heads)
-    w_k = split_head_rows(model.get_parameter(site.w_k), site.heads)
+    rows = [w.mT if site.transposed else w for w in map(model.get_parameter, (site.w_q, site.w_k))]
+    w_q = split_head_rows(_part(rows[0], site, 0, dim=0), site.heads)
+    w_k = split_head_rows(_part(rows[1], site, 1, dim=0), site.heads)
     values = qk_singular_values(w_q, w_k)
     into = observation.quantities
     into["qk_sigma"].append(values[..., 0])
     into["qk_rank"].append(effective_rank(values))
     into["qk_sec"].append(spectral_energy_concentration(values, SEC_DIRECTIONS))
+
+
+def _part(tensor: Tensor, site: AttentionSite, part: int, dim: int) -> Tensor:
+    """What belongs to the queries (part 0) or to the keys (1) of what may hold both, and more."""
+    return tensor.chunk(site.fused, dim)[part] if site.fused > 1 else tensor
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
@@ -125,19 +123,45 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 
 @contextmanager
-def _outputs_of(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of the named modules while the block runs; the hooks are then removed."""
-    outputs: dict[str, Tensor] = {}
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode while the block runs, then every module as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
-    def keep(name: str):  # type: ignore[no-untyped-def]
+
+@contextmanager
+def _watching(
+    model: nn.Module, sites: list[AttentionSite]
+) -> Iterator[tuple[dict[str, Tensor], dict[str | None, Tensor | None]]]:
+    """Collect what the sites' modules return, and the masks they are given; the hooks are then removed."""
+    outputs: dict[str, Tensor] = {}
+    masks: dict[str | None, Tensor | None] = {}
+
+    def keep_output(name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, args: object, output: Tensor) -> None:
             outputs[name] = output
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    def keep_mask(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            masks[name] = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+
+        return hook
+
+    handles = []
     try:
-        yield outputs
+        for name in {n for s in sites for n in (s.queries, s.keys, s.bias) if n is not None}:
+            handles.append(model.get_submodule(name).register_forward_hook(keep_output(name)))
+        for name in {s.mask for s in sites if s.mask is not None}:
+            module = model.get_submodule(name)
+            handles.append(module.register_forward_pre_hook(keep_mask(name), with_kwargs=True))
+        yield outputs, masks
     finally:
         for handle in handles:
             handle.remove()

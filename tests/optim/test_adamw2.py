@@ -287,3 +287,53 @@ def test_gradients_that_adam_cannot_take(kind):
         w.grad = w.grad.to_sparse()
     with pytest.raises(ValueError, match=f"gradient of w is {kind}: expected a dense real one"):
         AdamW2([("w", w)]).step()
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_fused_matrices_are_bounded_one_by_one(dim):
+    """A parameter of three matrices moves as three parameters do, whichever way they are laid side by side."""
+    apart = [matrix(6, 6, seed=i, scale=10.0**i) for i in range(3)]
+    fused = torch.nn.Parameter(torch.cat([w.detach() for w in apart], dim))
+    ours = AdamW2([{"params": [fused], "split": (dim, 3)}], lr=1.0, tau=0.05)
+    theirs = AdamW2(apart, lr=1.0, tau=0.05)
+    g = torch.Generator().manual_seed(1)
+    for _ in range(5):
+        for w in apart:
+            w.grad = torch.randn(w.shape, generator=g)
+        fused.grad = torch.cat([w.grad for w in apart], dim)
+        ours.step()
+        theirs.step()
+    for w, part in zip(apart, fused.chunk(3, dim), strict=True):
+        torch.testing.assert_close(part, w, rtol=1e-4, atol=1e-6)
+    report = ours.last_step["0"]
+    assert report.lr.shape == (3,)
+    assert report.lr[0] < report.lr[1] < report.lr[2]  # the larger the matrix, the larger its step may be
+
+
+def test_a_matrix_that_somebody_else_has_shrunk_is_measured_anew():
+    w = matrix(8, 5)
+    optimizer = AdamW2([w], lr=1e-4, tau=0.05, weight_decay=0.0)
+    steps(optimizer, [w], 5)
+    assert not optimizer.last_step["0"].bound
+    with torch.no_grad():
+        w.mul_(1e-2)
+    before = w.detach().clone()
+    steps(optimizer, [w], 1)
+    ratio = torch.linalg.svdvals(before - w.detach())[0] / torch.linalg.svdvals(before)[0]
+    assert ratio <= 0.05 * 1.02
+
+
+def test_what_a_cheap_bound_excuses_is_indeed_within_tau():
+    """Over 40 steps at a small learning rate no matrix is cut, and none had to be."""
+    w = matrix(12, 7)
+    optimizer = AdamW2([w], lr=5e-3, tau=0.05)
+    for t in range(40):
+        before = w.detach().clone()
+        steps(optimizer, [w], 1, seed=t)
+        report = optimizer.last_step["0"]
+        decay = 1 - report.lr.item() * 0.01
+        ratio = (
+            torch.linalg.svdvals(before * decay - w.detach())[0] / torch.linalg.svdvals(before)[0]
+        ).item()
+        assert ratio <= 0.05 * 1.1
+        assert report.rho.item() >= ratio * 0.9

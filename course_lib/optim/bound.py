@@ -1,0 +1,405 @@
+"""The σ₁ bound around any optimizer: σ₁(W_new − W_old) ≤ τ σ₁(W_old), whatever made the step.
+
+Source of the rule: the abstract of "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910,
+ICLR 2025), which states it for AdamW's update; that it is put around whole steps is ours.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from course_lib import checks
+from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
+from course_lib.optim.limit import SIGMA_FLOOR
+from course_lib.optim.sigma import (
+    COLD_ITERATIONS,
+    WARM_ITERATIONS,
+    as_matrix,
+    power_iteration,
+    start_block,
+)
+
+_KEY = "spectral_bound"
+"""Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
+empty one for "first step", and loading would round them to the parameter's precision."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the bound did to one parameter in the last step: 0-dim tensors, (parts,) for a fused one."""
+
+    rho: Tensor
+    """ρ = σ₁(W_new − W_old)/σ₁(W_old) of the step that the optimizer made, before any cut."""
+    factor: Tensor
+    """c in (0, 1], the share of that step that was kept."""
+    bound: Tensor
+    """bool: whether ρ exceeded τ, so that the step was cut."""
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Where the σ₁ estimates of one matrix go on from."""
+
+    weight: Tensor
+    step: Tensor
+
+
+class SpectralBound(Optimizer):
+    """Any optimizer, its steps cut so that none moves a matrix by more than a share τ of its own size.
+
+    The inner optimizer makes its step; then each bounded matrix gets the part of it that is allowed,
+
+        W ← W_old + c (W_new − W_old),    c = min(1, τ σ₁(W_old) / σ₁(W_new − W_old)),
+
+    so that σ₁(W_new − W_old) ≤ τ σ₁(W_old) after every step, and by Weyl's inequality σ₁ grows by 1 + τ at
+    most. The *whole* step is inside the bound: learning rate, momentum, weight decay, whatever the optimizer
+    does. In `AdamW2` the bound is on the update alone, by a smaller learning rate, and decay stays decoupled.
+
+    What the inner optimizer remembers, it remembers as if it had made the whole step: momentum and second
+    moments are made of gradients, which are not cut; an optimizer that keeps copies or averages of weights
+    (ASGD, schedule-free ones, LBFGS) keeps those of its own step.
+
+    This object is the optimizer to use: schedulers, `GradScaler`, `zero_grad`, closures and param groups see
+    the inner one's `param_groups` and `state`, which are shared. A group's `tau` overrides the bound's, and
+    None leaves that group alone. Matrices without a gradient are left alone. A step that is not finite passes
+    as it would without the bound, and leaves the estimates sound.
+
+    σ₁ is estimated by power iteration from the last step's vectors, in fp32 at least; σ₁(W_old) counts as
+    `SIGMA_FLOOR` at least, so that a matrix of zeros can leave zero. The guarantee holds up to the estimate,
+    which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
+    the rounding of W to its own precision. No part of a step waits for the device. Memory: a copy of the
+    bounded matrices, W_old, during a step; between steps the vectors only, 16 columns for each matrix.
+
+    Args:
+        optimizer: what makes the steps, any `torch.optim.Optimizer`.
+        tau: τ, the largest share of σ₁(W) that one step may move.
+        model: bound this model's `bounded_parameters` and nothing else. None: every tensor with two or more
+            dimensions that the optimizer holds, embeddings and head included, fused ones as a whole.
+        names: bound these parameters of `model` in place of the default ones.
+
+    Raises:
+        ValueError: `tau` is no positive number; `optimizer` is none, or bounded already, or holds none of
+            the matrices, or one that has no σ₁ (sparse, complex, empty), or a parameter twice.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        tau: float = 0.05,
+        *,
+        model: nn.Module | None = None,
+        names: Iterable[str] | None = None,
+    ) -> None:
+        self.optimizer = _check_optimizer(optimizer)
+        self.tau = _check_tau(tau)
+        self._named = _named_matrices(model, names)
+        self._vectors: dict[Tensor, list[_Vectors]] = {}
+        self._reports: dict[str, StepReport] = {}
+        # Hooks and all else that Optimizer's methods need; its __init__ would add the groups a second time.
+        super().__setstate__({})
+        for group in self.param_groups:
+            self._check_group(group)
+        if not any(True for _ in self._targets()):
+            raise ValueError(self._nothing_to_bound(model))
+        for group in self.param_groups:
+            group.setdefault("tau", self.tau)
+        self._members = self._parameters()
+
+    # --- shared with the inner optimizer --------------------------------------------------------
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The inner optimizer's own."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        """The inner optimizer's own."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The inner optimizer's own."""
+        return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self.optimizer.defaults = defaults
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.optimizer.zero_grad(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the inner optimizer; which of its matrices are bounded is decided as before."""
+        self.optimizer.add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            self._check_group(group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        group.setdefault("tau", self.tau)
+        self._members = self._parameters()
+
+    # --- the step -------------------------------------------------------------------------------
+
+    @property
+    def last_step(self) -> dict[str, StepReport]:
+        """Parameter name (its position, where it has no name) → what the bound did in the last step."""
+        return dict(self._reports)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Let the inner optimizer make its step, and cut it. With a closure, returns its loss.
+
+        Raises:
+            ValueError: a group's parameters were exchanged since the last step.
+        """
+        self._check_groups()
+        # What a closure is going to give gradients to is not known yet: any matrix may move.
+        targets = [t for t in self._targets() if closure or t[1].parameter.grad is not None]
+        before = [matrix.parameter.detach().clone() for _, matrix, _ in targets]
+        loss = self.optimizer.step() if closure is None else self.optimizer.step(closure)
+        with torch.no_grad():
+            self._reports = {
+                name: self._cut(matrix, old, tau)
+                for (name, matrix, tau), old in zip(targets, before, strict=True)
+            }
+        return loss
+
+    def _cut(self, matrix: BoundedMatrix, before: Tensor, tau: float) -> StepReport:
+        parameter = matrix.parameter.detach()
+        kept = self._vectors.get(matrix.parameter, [])
+        if len(kept) != matrix.split[1]:  # none yet, or saved for another cut of this parameter
+            kept = []
+        vectors, reports = [], []
+        for i, (new, old) in enumerate(zip(matrix.parts(parameter), matrix.parts(before), strict=True)):
+            wide = torch.promote_types(parameter.dtype, torch.float32)
+            old = old.to(wide)
+            step = new.to(wide) - old
+            sigma_w, weight_vectors = _sigma(old.flatten(1), kept[i].weight if kept else None)
+            sigma_d, step_vectors = _sigma(step.flatten(1), kept[i].step if kept else None)
+            vectors.append(_Vectors(weight_vectors, step_vectors))
+            rho = sigma_d / sigma_w.clamp(min=SIGMA_FLOOR)
+            # NaN is no reason to cut: a step that is not finite shows, as it does without the bound.
+            bound = rho > tau
+            factor = torch.where(bound, tau / rho, 1.0)
+            new.copy_(torch.where(bound, old + factor * step, new.to(wide)))
+            reports.append((rho, factor, bound))
+        self._vectors[matrix.parameter] = vectors
+        if len(reports) == 1:
+            return StepReport(*reports[0])
+        return StepReport(*(torch.stack(values) for values in zip(*reports, strict=True)))
+
+    # --- saving and loading ---------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's state, and under a key of its own what the estimates go on from.
+
+        The inner optimizer on its own can load it: it ignores that key.
+        """
+        for before_saving in self._optimizer_state_dict_pre_hooks.values():
+            before_saving(self)
+        kept = {}
+        for position, parameter in enumerate(self._parameters()):
+            if parameter in self._vectors:
+                pairs = [{"weight": v.weight, "step": v.step} for v in self._vectors[parameter]]
+                kept[position] = {"shape": tuple(parameter.shape), "vectors": pairs}
+        state = {**self.optimizer.state_dict(), _KEY: kept}
+        for after_saving in self._optimizer_state_dict_post_hooks.values():
+            state = after_saving(self, state) or state
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state saved by `state_dict`, or by the inner optimizer on its own.
+
+        Without vectors in it, estimates start anew, with more iterations; groups without `tau` keep theirs.
+
+        Raises:
+            ValueError: the state is one of other shapes or groups; nothing is loaded then.
+        """
+        state_dict = dict(state_dict)
+        for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = before_loading(self, state_dict) or state_dict
+        vectors = self._loaded_vectors(state_dict.pop(_KEY, {}))
+        for group in state_dict.get("param_groups", ()):
+            _check_tau(group.get("tau"), none=True)
+        taus = [group["tau"] for group in self.param_groups]
+        self.optimizer.load_state_dict(state_dict)
+        for group, tau in zip(self.param_groups, taus, strict=True):
+            group.setdefault("tau", tau)
+        self._vectors, self._reports = vectors, {}
+        for after_loading in self._optimizer_load_state_dict_post_hooks.values():
+            after_loading(self)
+
+    def _loaded_vectors(self, kept: dict[int, dict[str, Any]]) -> dict[Tensor, list[_Vectors]]:
+        parameters = self._parameters()
+        names = [name for name, _, _ in self._places()]
+        loaded = {}
+        for position, saved in kept.items():
+            parameter = parameters[position] if position < len(parameters) else None
+            if parameter is None or tuple(saved["shape"]) != tuple(parameter.shape):
+                here = f"shape {tuple(parameter.shape)}" if parameter is not None else "no such parameter"
+                name = names[position] if parameter is not None else position
+                raise ValueError(
+                    f"saved state of parameter {name} has shape {tuple(saved['shape'])}: expected {here}; "
+                    "load it into an optimizer over the same model"
+                )
+            # Copies on the parameter's device, in their own precision.
+            loaded[parameter] = [
+                _Vectors(*(v[key].detach().clone().to(parameter.device) for key in ("weight", "step")))
+                for v in saved["vectors"]
+            ]
+        return loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles; as in every optimizer, hooks stay behind.
+        names = ("optimizer", "tau", "_named", "_vectors", "_reports", "_members")
+        return {name: self.__dict__[name] for name in names}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.optimizer!r})"
+
+    # --- which matrices -------------------------------------------------------------------------
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _places(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
+        """Name or position, parameter and group of all that the optimizer holds."""
+        position = 0
+        for group in self.param_groups:
+            names = group.get("param_names")
+            for i, parameter in enumerate(group["params"]):
+                yield (names[i] if names else str(position)), parameter, group
+                position += 1
+
+    def _targets(self) -> Iterator[tuple[str, BoundedMatrix, float]]:
+        """Name, matrix and τ of all that is bounded."""
+        for name, parameter, group in self._places():
+            tau = group.get("tau", self.tau)
+            if tau is None:
+                continue
+            if self._named is not None:
+                if parameter in self._named:
+                    yield *self._named[parameter], tau
+            elif parameter.ndim >= 2:
+                yield name, BoundedMatrix(parameter, reason="the optimizer holds it"), tau  # type: ignore[arg-type]
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        _check_tau(group.get("tau"), none=True)
+        seen = set()
+        for name, parameter, its_group in self._places():
+            if its_group is group and parameter in seen:
+                raise ValueError(
+                    f"parameter {name} is listed twice: expected each once; take it out of the list"
+                )
+            seen.add(parameter)
+        for name, matrix, _ in self._targets():
+            _check_matrix(name, matrix.parameter)
+
+    def _check_groups(self) -> None:
+        for group in self.param_groups:
+            _check_tau(group.get("tau"), none=True)
+        now = [*self._places(), ("nothing", None, {})]
+        for (name, parameter, _), member in zip(now, [*self._members, None], strict=False):
+            if parameter is not member:
+                raise ValueError(
+                    f"the param groups have changed, and hold {name} where another parameter was: "
+                    f"expected the {len(self._members)} of the last step; "
+                    "use add_param_group, or make a new SpectralBound"
+                )
+
+    def _nothing_to_bound(self, model: nn.Module | None) -> str:
+        inner = type(self.optimizer).__name__
+        if model is None:
+            return f"{inner} holds no matrix to bound: expected a parameter with two or more dimensions"
+        kind = type(model).__name__
+        assert self._named is not None
+        if not self._named:
+            return (
+                f"{kind} has no blocks to bound: expected a ModuleList or Sequential of them; try names=[...]"
+            )
+        first = next(iter(self._named.values()))[0]
+        return (
+            f"{inner} holds none of the {len(self._named)} matrices of {kind} (the first is {first}): "
+            "expected an optimizer of this model's parameters; build it from model.parameters()"
+        )
+
+
+def _sigma(matrix: Tensor, vectors: Tensor | None) -> tuple[Tensor, Tensor]:
+    """σ₁ of `matrix` (m, n), and the vectors to go on from; `vectors` are the last ones, None at first."""
+    matrix = as_matrix(matrix)
+    # Squares of entries beyond 1e19 would overflow, and a step that large would pass as not finite.
+    scale = matrix.abs().amax().clamp(min=torch.finfo(matrix.dtype).tiny)
+    matrix = matrix / scale
+    start = start_block(matrix) if vectors is None else vectors
+    iterations = COLD_ITERATIONS if vectors is None else WARM_ITERATIONS
+    sigma, after = power_iteration(matrix, start, iterations)
+    return sigma * scale, after
+
+
+def _named_matrices(
+    model: nn.Module | None, names: Iterable[str] | None
+) -> dict[Tensor, tuple[str, BoundedMatrix]] | None:
+    if model is None:
+        if names is not None:
+            raise ValueError(
+                "names is given without a model: expected the model they are names of; pass model="
+            )
+        return None
+    return {matrix.parameter: (name, matrix) for name, matrix in bounded_parameters(model, names).items()}
+
+
+def _check_optimizer(optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        one_line = " ".join(repr(optimizer).split())
+        what = f"{optimizer.__name__} itself" if isinstance(optimizer, type) else f"{one_line:.60}"
+        raise ValueError(
+            f"optimizer is {what}: expected a torch.optim.Optimizer; "
+            "try SpectralBound(torch.optim.SGD(model.parameters(), lr=1e-2))"
+        )
+    if "tau" in optimizer.defaults or isinstance(optimizer, SpectralBound):
+        kind = type(optimizer).__name__
+        raise ValueError(
+            f"optimizer is {kind}, which has a tau already: expected one without; wrap torch.optim.AdamW, say"
+        )
+    return optimizer
+
+
+def _check_tau(tau: Any, *, none: bool = False) -> Any:
+    if tau is None and none:
+        return None
+    hint = "a positive number, or None for a group without a bound" if none else "a positive number"
+    return checks.number("tau", tau, f"{hint}; try 0.05")
+
+
+def _check_matrix(name: str, parameter: Tensor) -> None:
+    shape = tuple(parameter.shape)
+    if parameter.layout != torch.strided:
+        odd = f"sparse ({parameter.layout})"
+    elif not parameter.is_floating_point():
+        odd = f"{'complex' if parameter.is_complex() else 'not real'} ({parameter.dtype})"
+    elif 0 in shape:
+        odd = f"empty, of shape {shape}"
+    else:
+        return
+    raise ValueError(
+        f"parameter {name} is {odd}: expected a dense real matrix; "
+        "leave it to another optimizer, or out of the bound with tau=None for its group"
+    )
