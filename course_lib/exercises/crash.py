@@ -188,7 +188,7 @@ CLAIMS = {
     "c": "QK-norm saves a run on text that has no warmup at all.",
     "d": "After the shock to W_q and W_k, attention is worth less than uniform attention.",
     "e": "Leaving out the warmup of W_q and W_k alone does harm in every task.",
-    "f": "Bounding the steps of W_q and W_k repairs part of that harm, not all of it.",
+    "f": "With the steps of W_q and W_k bounded, shocked runs end better, but not as well as with warmup.",
 }
 """What one could read into the table of controls; some of it is there."""
 

@@ -15,6 +15,12 @@ from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
 
 _MARKS = "osD^vPX*"
 
+EQUAL_ENTROPY = 0.05
+"""Sharp maps whose entropies differ by no more than this are called equally sharp."""
+
+FAR_RANKS = 1.5
+"""Ranks are called far apart if the highest is at least this many times the lowest."""
+
 
 def weights_row(weights: Tensor, keys: Sequence[str], note: str = "") -> Picture:
     """One query's weights over its keys, as bars.
@@ -95,12 +101,21 @@ def _places_finding(places: Mapping[str, tuple[float, float]]) -> str:
         return f"Entropy {h:.2f} ({sharp}), rank {r:.2f} × uniform's ({poor} it)"
     sharp_names = [n for n, (h, _) in places.items() if h < LOW_ENTROPY]
     ranks = [places[n][1] for n in sharp_names]
-    if len(ranks) > 1 and min(ranks) < LOW_RANK < max(ranks):
+    if equally_sharp_ranks_apart([places[n] for n in sharp_names]):
         return (
             f"{listed(sharp_names)} are equally sharp, yet their ranks lie far apart: "
             f"from {min(ranks):.2f} to {max(ranks):.2f} × uniform's"
         )
     return "; ".join(f"{n}: entropy {h:.2f}, rank {r:.2f}" for n, (h, r) in places.items())
+
+
+def equally_sharp_ranks_apart(places: Sequence[tuple[float, float]]) -> bool:
+    """Whether (entropy, rank) pairs are equally sharp, with ranks far apart on both sides of uniform's."""
+    if len(places) < 2:
+        return False
+    h, ranks = zip(*places, strict=True)
+    equally_sharp = max(h) < LOW_ENTROPY and max(h) - min(h) <= EQUAL_ENTROPY
+    return equally_sharp and min(ranks) < LOW_RANK < max(ranks) and max(ranks) >= FAR_RANKS * min(ranks)
 
 
 def _plane(axis: Axes, top: float) -> None:
@@ -143,7 +158,8 @@ def uniform_rank_curve(tokens: Sequence[int], marked: int) -> Picture:
     axis.annotate(f"{rank:.1f}", (marked, rank), xytext=(6, -12), textcoords="offset points", fontsize=10)
     axis.legend(frameon=False, fontsize=9)
     label(axis, "tokens in the sequence", "effective rank of the map")
-    title = f"Uniform causal attention over {marked} tokens has effective rank {rank:.1f}, not 1"
+    title = f"Uniform causal attention over {marked} tokens has effective rank {rank:.1f}"
+    title += ", not 1" if f"{rank:.1f}" != "1.0" else ""
     alt = (
         "Effective rank against tokens: identity rises as the tokens, uniform causal "
         f"more slowly ({rank:.1f} at {marked}), uniform without a mask stays at 1."
@@ -163,13 +179,15 @@ def scale_is_inverse_temperature(
     axis.set_ylim(0, 1.03)
     label(axis, "factor c", "entropy H (1 = uniform)")
     same = apart < 1e-4
+    change = by_factor[-1] - by_factor[0]
+    moves = "falls" if change < -0.005 else "rises" if change > 0.005 else "goes"
     title = (
         f"Multiplying W_qᵀW_k by c {'is' if same else 'is not'} the same as temperature 1/c: "
-        f"entropy falls from {by_factor[0]:.2f} to {by_factor[-1]:.2f}"
+        f"entropy {moves} from {by_factor[0]:.2f} to {by_factor[-1]:.2f}"
     )
     alt = (
-        "Entropy against c, falling; the dots of temperature 1/c lie "
-        f"{'on' if same else 'off'} the line of factor c."
+        f"Entropy against c: it {moves} from {by_factor[0]:.2f} to {by_factor[-1]:.2f}; the dots of "
+        f"temperature 1/c lie {'on' if same else 'off'} the line of factor c."
     )
     return finish(figure, title, alt)
 
@@ -198,11 +216,17 @@ def concentration(
     label(right, "factor c of W_qᵀW_k", "rank (× uniform attention's)")
     ends = {name: (entropies[name][:, -1].mean(), ranks[name][:, -1].mean()) for name in entropies}
     facts = [f"{name}: entropy {h:.2f}, rank {r:.2f}" for name, (h, r) in ends.items()]
-    title = f"All end sharp; the rank depends on the spectrum ({'; '.join(facts)})"
-    if max(h for h, _ in ends.values()) >= LOW_ENTROPY:
-        title = "At the largest factor: " + "; ".join(facts)
+    title = "At the largest factor: " + "; ".join(facts)
+    if max(h for h, _ in ends.values()) < LOW_ENTROPY and _apart([r[:, -1] for r in ranks.values()]):
+        title = f"All end sharp; the rank depends on the spectrum ({'; '.join(facts)})"
     return finish(
         figure,
         title,
         "Entropy and rank against the factor c. At its largest, " + "; ".join(facts) + ".",
     )
+
+
+def _apart(draws: Sequence[npt.NDArray[np.float64]]) -> bool:
+    """Whether the lowest and the highest sample share no range and their means lie far apart."""
+    low, *_, high = sorted(draws, key=np.mean) if len(draws) > 1 else (draws[0], draws[0])
+    return bool(low.max() < high.min() and high.mean() >= FAR_RANKS * low.mean())

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from course_lib.plots.attention import draw_map
+from course_lib.plots.attention import draw_map, equally_sharp_ranks_apart
 from course_lib.plots.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.plots.picture import Picture, finish, label, listed, panels
 from course_lib.probes import uniform_rank
@@ -115,13 +115,12 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
 
 
 def _history_finding(ends: Mapping[str, tuple[float, float]], layer: int) -> str:
-    h = [e for e, _ in ends.values()]
-    ranks = [r for _, r in ends.values()]
-    if len(ends) > 1 and max(h) < LOW_ENTROPY and min(ranks) < LOW_RANK < max(ranks):
-        low, high = f"{min(ranks):.2f}", f"{max(ranks):.2f}"
+    if equally_sharp_ranks_apart(list(ends.values())):
+        who = "Both" if len(ends) == 2 else f"All {len(ends)}"
+        ranks = [f"{r:.2f} ({name})" for name, (_, r) in ends.items()]
         return (
-            f"Both end sharp in layer {layer + 1}; only the rank tells them apart: "
-            f"{low} and {high} × uniform's"
+            f"{who} end equally sharp in layer {layer + 1}, yet their ranks lie far apart: "
+            f"{listed(ranks)} × uniform's"
         )
     facts = [f"{name} at entropy {e:.2f}, rank {r:.2f}" for name, (e, r) in ends.items()]
     return f"Layer {layer + 1} ends: " + "; ".join(facts)
@@ -176,15 +175,20 @@ def first_signs(signs: pd.DataFrame, steps: int) -> Picture:
     axis.grid(axis="y", color="#e5e5e5")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=signs.shape[1])
     label(axis, "step at which it was first seen", "sign")
-    arm = str(signs.columns[0])
-    order = signs[signs.columns[0]].dropna().sort_values(kind="stable")
-    title = f"{_name(arm)}: “{order.index[0]}” comes first, at step {order.iloc[0]:.0f}"
+    title = f"{_name(str(signs.columns[0]))}: {_first_finding(signs[signs.columns[0]], steps)}"
     facts = [
         f"{sign}: "
         + ", ".join(f"{_name(str(a))} {'never' if pd.isna(s) else f'step {s:.0f}'}" for a, s in row.items())
         for sign, row in signs.iterrows()
     ]
     return finish(figure, title, "First step of each sign. " + "; ".join(facts) + ".")
+
+
+def _first_finding(seen: "pd.Series[int]", steps: int) -> str:
+    if seen.isna().all():
+        return f"none of the signs was seen in {steps} steps"
+    first = [f"“{sign}”" for sign in seen.index[(seen == seen.min()).fillna(False)]]
+    return f"{listed(first)} {'comes' if len(first) == 1 else 'come'} first, at step {seen.min():.0f}"
 
 
 def controls_chart(

@@ -7,6 +7,7 @@ import torch
 
 from course_lib import Run, preset
 from course_lib.plots.attention import (
+    _places_finding,
     concentration,
     entropy_beside_rank,
     map_place,
@@ -16,6 +17,7 @@ from course_lib.plots.attention import (
 )
 from course_lib.plots.picture import finish, label, listed, panels
 from course_lib.plots.runs import (
+    _history_finding,
     attention_maps,
     controls_chart,
     first_signs,
@@ -136,6 +138,59 @@ def test_titles_follow_the_data(runs):
     assert loss_curves(runs).title.startswith("No run ends below")
     assert "equally sharp" in entropy_beside_rank(MAPS).title
     assert "equally sharp" not in entropy_beside_rank({k: MAPS[k] for k in ("uniform", "self")}).title
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "holds"),
+    [
+        ((0.01, 0.4), (0.02, 2.1), True),
+        ((0.24, 0.4), (0.001, 2.1), False),  # both sharp, not equally
+        ((0.01, 0.99), (0.01, 1.01), False),  # either side of uniform's, not far apart
+        ((0.24, 0.99), (0.001, 1.01), False),
+        ((0.01, 1.1), (0.01, 2.1), False),  # neither is poor
+        ((0.27, 0.4), (0.28, 2.1), False),  # not sharp
+    ],
+)
+def test_equally_sharp_and_far_apart_are_said_only_of_what_is(a, b, holds):
+    for title in (_places_finding({"a": a, "b": b}), _history_finding({"a": a, "b": b}, 0)):
+        assert ("equally sharp" in title) == holds
+        assert ("far apart" in title) == holds
+        assert all(f"{rank:.2f}" in title for _, rank in (a, b))
+
+
+def test_three_runs_are_not_both():
+    ends = {"a": (0.01, 0.4), "b": (0.02, 2.1), "c": (0.03, 0.7)}
+    title = _history_finding(ends, 1)
+    assert title.startswith("All 3 end equally sharp in layer 2")
+    assert "0.40 (a), 2.10 (b) and 0.70 (c)" in title
+    assert "Both" not in title
+
+
+def test_the_rank_depends_on_the_spectrum_only_if_it_does():
+    def title(low, high, entropy=0.1):
+        ranks = {"a": np.array([[1.0, r] for r in low]), "b": np.array([[1.0, r] for r in high])}
+        return concentration([1, 10], {n: np.full((2, 2), entropy) for n in ranks}, ranks).title
+
+    says = "depends on the spectrum"
+    assert says in title([0.5, 0.6], [1.8, 1.9])
+    assert says not in title([1.0, 1.0], [1.0, 1.0])
+    assert says not in title([1.0, 1.01], [1.02, 1.03])
+    assert says not in title([0.2, 2.0], [1.9, 2.1])  # the draws overlap
+    assert says not in title([0.5, 0.6], [1.8, 1.9], entropy=0.4)
+
+
+def test_first_signs_may_be_none_or_several():
+    never = SIGNS.assign(adamw=pd.array([None] * 3, dtype="Int64"))
+    assert "none of the signs was seen in 60 steps" in first_signs(never, 60).title
+    tie = SIGNS.assign(adamw=pd.array([1, 1, None], dtype="Int64"))
+    assert "“large step” and “score” come first, at step 1" in first_signs(tie, 60).title
+
+
+def test_entropy_falls_only_where_it_falls():
+    assert "entropy falls" in scale_is_inverse_temperature([1, 2], [1, 0.5], [1, 0.5]).title
+    assert "entropy rises" in scale_is_inverse_temperature([1, 2], [0.5, 1], [0.5, 1]).title
+    assert "falls" not in scale_is_inverse_temperature([1, 2], [0.5, 0.5], [0.5, 0.5]).alt
+    assert "not 1" not in uniform_rank_curve(range(1, 4), marked=1).title
 
 
 def test_a_map_is_placed_by_entropy_and_rank():
