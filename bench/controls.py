@@ -2,6 +2,7 @@
 
     python bench/controls.py        # prints the table, in about ten minutes
     python bench/controls.py --out notebooks/records/controls.csv
+    python bench/controls.py --out notebooks/records/controls.csv --optimizer adamw2  # the rest stays
 
 With --out it also writes every run to a file, one row each, with the settings that make it again.
 Notebook 02 reads that file.
@@ -40,6 +41,12 @@ ARMS: dict[str, dict[str, Any]] = {
         "tau": None,
         "warmup": WARMUP,
         "groups": QK_BOUND,
+    },
+    "warmup on everything, W_q, W_k bounded": {
+        "optimizer": "adamw2",
+        "tau": None,
+        "warmup": WARMUP,
+        "groups": {"qk": {"tau": TAU}},
     },
     "no warmup for W_q, W_k only, QK-norm": {
         "warmup": WARMUP,
@@ -103,10 +110,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda (default: cpu)")
     parser.add_argument("--out", type=Path, help="CSV file to write, one row per run")
+    parser.add_argument("--optimizer", choices=("adamw", "adamw2"), help="only the arms of this optimizer")
     options = parser.parse_args()
     plan = [(n, lr, a, s) for n, lr, arms in PLAN for a in arms for s in options.seeds]
-    rows = [one_run(*item, options.device) for item in tqdm(plan, desc="runs")]
-    frame = pd.DataFrame(rows).astype({"first_collapse_step": "Int64"})
+    wanted = [item for item in plan if options.optimizer in (None, ARMS[item[2]].get("optimizer", "adamw"))]
+    rows = {item: one_run(*item, options.device) for item in tqdm(wanted, desc="runs")}
+    if options.optimizer and options.out and options.out.exists():
+        for row in pd.read_csv(options.out, comment="#").to_dict("records"):
+            rows.setdefault((row["preset"], row["lr"], row["arm"], row["seed"]), row)
+    frame = pd.DataFrame([rows[item] for item in plan if item in rows])
+    frame = frame.astype({"first_collapse_step": "Int64"})
     print(table(frame))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -291,7 +291,7 @@ def test_gradients_that_adam_cannot_take(kind):
 
 @pytest.mark.parametrize("dim", [0, 1])
 def test_fused_matrices_are_bounded_one_by_one(dim):
-    """A parameter of three matrices moves as three parameters do, whichever way they are laid side by side."""
+    """A parameter of three matrices moves as three parameters do, whichever way they lie side by side."""
     apart = [matrix(6, 6, seed=i, scale=10.0**i) for i in range(3)]
     fused = torch.nn.Parameter(torch.cat([w.detach() for w in apart], dim))
     ours = AdamW2([{"params": [fused], "split": (dim, 3)}], lr=1.0, tau=0.05)
