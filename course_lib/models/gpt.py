@@ -77,7 +77,7 @@ class GPT(nn.Module):
 
     Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by
     1/√(2·layers) as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are
-    drawn as `nn.Linear` does. (With biases at zero `copy` crashes without warmup just as well: bench/biases.py.)
+    drawn as `nn.Linear` does. (With biases at zero `copy` crashes just as well: bench/biases.py.)
     """
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:

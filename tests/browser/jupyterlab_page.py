@@ -114,7 +114,12 @@ def open_notebook(page: Page, address: str, name: str, *, seconds: float = 90) -
         page.keyboard.press("Control+b")  # the file browser takes room
 
 
-def run_all_cells(page: Page) -> None:
-    """Run ▸ Run All Cells."""
+def run_all_cells(page: Page, *, seconds: float) -> None:
+    """Run ▸ Run All Cells, and wait for the last of them (between two cells a kernel is idle, too)."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+        ".every(prompt => /\\[\\d+\\]/.test(prompt.textContent))",
+        timeout=seconds * 1000,
+    )
