@@ -50,13 +50,10 @@ def sigma_max(matrices: Tensor) -> Tensor:
     """σ₁ of each matrix, (…, m, n) → (…), exact: from the eigenvalues of the smaller Gram matrix.
 
     Relative error about 1e-3 of fp32's at worst, since only the largest value is asked for; NaN for
-    matrices that are not finite.
+    matrices that are not finite, or so large that their squares are not.
     """
-    finite = matrices.isfinite().all(-1).all(-1)
-    safe = torch.where(finite[..., None, None], matrices, 0.0).float()
-    # Entries of at most one: the squares of a matrix that is only just finite would not be.
-    scale = safe.abs().amax((-2, -1)).clamp(min=torch.finfo(safe.dtype).tiny)
-    safe = safe / scale[..., None, None]
-    gram = safe @ safe.mT if safe.shape[-2] <= safe.shape[-1] else safe.mT @ safe
-    largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt()
-    return torch.where(finite, largest * scale, torch.nan)
+    matrices = matrices.float()
+    gram = matrices @ matrices.mT if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT @ matrices
+    finite = gram.isfinite().flatten(-2).all(-1)
+    safe = torch.where(finite[..., None, None], gram, 0.0)
+    return torch.where(finite, torch.linalg.eigvalsh(safe)[..., -1].clamp(min=0).sqrt(), torch.nan)
