@@ -22,7 +22,7 @@ from torch import Tensor
 from course_lib.training.config import GroupSettings, RunConfig
 from course_lib.training.records import Record
 
-FORMAT = 1
+FORMAT = 2  # 1 could not tell a validation loss that is NaN from none
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,7 @@ def test_fused_matrices_are_bounded_one_by_one(dim):
 
 def test_a_matrix_that_somebody_else_has_shrunk_is_measured_anew():
     w = matrix(8, 5)
-    optimizer = AdamW2([w], lr=1e-4, tau=0.05, weight_decay=0.0)
+    optimizer = AdamW2([w], lr=1e-2, tau=0.05, weight_decay=0.0)
     steps(optimizer, [w], 5)
     assert not optimizer.last_step["0"].bound
     with torch.no_grad():
@@ -337,3 +337,23 @@ def test_what_a_cheap_bound_excuses_is_indeed_within_tau():
         ).item()
         assert ratio <= 0.05 * 1.1
         assert report.rho.item() >= ratio * 0.9
+
+
+def test_a_cut_is_exact_and_nothing_else_is_cut():
+    """Against an SVD, in warm steps: a matrix that has to be cut, and one that only its norm would cut."""
+    g = torch.Generator().manual_seed(3)
+    cut, free = matrix(12, 7), matrix(12, 7)
+    optimizer = AdamW2(
+        [{"params": [cut], "lr": 0.5}, {"params": [free], "lr": 0.02}], tau=0.05, weight_decay=0.0
+    )
+    direction = torch.randn(12, 7, generator=g)
+    for _ in range(20):
+        before = [w.detach().clone() for w in (cut, free)]
+        for w in (cut, free):
+            w.grad = direction + 0.1 * torch.randn(12, 7, generator=g)
+        optimizer.step()
+        for old, w, name, lr in zip(before, (cut, free), "01", (0.5, 0.02), strict=True):
+            used = optimizer.last_step[name].lr.item()
+            share = torch.linalg.svdvals((old - w.detach()) / used)[0] / torch.linalg.svdvals(old)[0]
+            assert used == pytest.approx(min(lr, 0.05 / share.item()), rel=0.01)
+    assert optimizer.last_step["0"].bound
