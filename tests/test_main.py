@@ -105,6 +105,7 @@ def test_every_hyperparameter_has_an_option(tmp_path, capsys):
         (["--warmup", "13"], "warmup is 13: expected at most 12, the steps of the run"),
         (["--betas", "0.9", "1"], r"betas is \(0.9, 1.0\)"),
         (["--arms", "adamw,adam3"], "arm is 'adam3': expected one of adamw,"),
+        (["--device", "meta"], "device is 'meta': expected one that computes; try --device auto"),
         (["--device", "cuda:99"], "device is 'cuda:99': expected one of this machine"),
         (["--preset", "liev"], "preset is 'liev': .*did you mean 'live'"),
         (["--group", "qk"], "--group is 'qk': expected GROUP.SETTING=VALUE"),

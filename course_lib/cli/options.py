@@ -48,6 +48,8 @@ def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text:
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of RunConfig that were given on the command line."""
     own = {f.name: getattr(options, f.name) for f in fields(RunConfig) if hasattr(options, f.name)}
+    if str(own.get("device")).startswith("meta"):  # holds no values: a run there has no loss to report
+        raise ValueError(f"device is {own['device']!r}: expected one that computes; try --device auto")
     if options.group:
         own["groups"] = _groups(options.group)
     return own

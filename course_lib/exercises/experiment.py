@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -12,10 +13,11 @@ from course_lib.probes import uniform_rank
 from course_lib.training import Run, RunConfig, losses, probed
 
 
-def train(config: RunConfig, label: str = "training") -> Run:
-    """Make all steps of a run and return it; a progress bar shows while it lasts."""
+def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
+    """Make the steps of a run, or those before step `until`; a progress bar shows while it lasts."""
     run = Run(config)
-    for _ in tqdm(run, total=config.steps + 1, desc=label, leave=False):
+    steps = config.steps + 1 if until is None else min(until, config.steps + 1)
+    for _ in tqdm(islice(run, steps), total=steps, desc=label, leave=False):
         pass
     return run
 

@@ -177,6 +177,8 @@ class Lab:
             _pause_all("Another lab has started; Start goes on.", but=self)
             if self.state in ("stopped", "finished", "failed") or self._outdated():
                 self._renew()
+            if not self.run.records:  # its config is what the controls ask for, however they got there
+                self._wanted.clear()
             self.message = ""
             self._ending = "paused"
             release_threads()

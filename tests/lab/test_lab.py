@@ -139,6 +139,15 @@ def test_a_moved_slider_takes_effect_at_the_next_step_and_leaves_a_mark(lab):
     assert run.records[marked].lr == pytest.approx(0.001)
 
 
+def test_a_slider_moved_there_and_back_before_the_start_leaves_no_mark(lab):
+    one = lab()
+    lr = one.lr
+    one.lr = 0.001
+    one.lr = lr
+    one.step()
+    assert one.result(SOON).changes == []
+
+
 def test_optimizer_and_norm_wait_for_the_next_run(lab):
     one = lab()
     assert one.controls.tau.disabled
