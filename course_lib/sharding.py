@@ -4,19 +4,18 @@ Such a parameter is a DTensor. What works on its elements one by one needs nothi
 matrix as a whole gathers it, and then all processes have to look at the same time.
 """
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from course_lib.optim.bounded import blocks
-
 # torch.distributed.tensor and torch.distributed.fsdp are imported where they are needed: it takes most of a
 # second, and a process that is alone needs neither.
 
 
-def shard(model: nn.Module) -> None:
+def shard(model: nn.Module, blocks: Iterable[str]) -> None:
     """Leave this process its rows of every parameter, 1/size of the model, which stays the same object.
 
     Forward and backward gather one block's parameters at a time and let go of them again; gradients are
@@ -25,6 +24,8 @@ def shard(model: nn.Module) -> None:
 
     Args:
         model: on its device, the same in all processes; no optimizer may hold its parameters yet.
+        blocks: names of the modules whose parameters are gathered together; all others stay gathered from the
+            start of a forward to the end of its backward.
     """
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -33,7 +34,7 @@ def shard(model: nn.Module) -> None:
     assert group is not None, "there are no other processes: join them first"
     # Of the group that is there already: for a new one the processes would wait for each other.
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)
-    for name in blocks(model):
+    for name in blocks:
         fully_shard(model.get_submodule(name), mesh=mesh)
     fully_shard(model, mesh=mesh)
 
@@ -44,6 +45,11 @@ def shard(model: nn.Module) -> None:
             cast(FSDPModule, module).reshard()
 
     model.register_forward_hook(let_go)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What of a tensor this process holds: the rows of a sharded one, a view; any other one as it is."""
+    return cast(Any, tensor).to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from course_lib.devices import resolve_device
+from course_lib.optim.bounded import blocks
 from course_lib.sharding import shard
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class World:
         No optimizer may hold its parameters yet. No process waits for another.
         """
         if self.sharded:
-            shard(model)
+            shard(model, blocks(model))
 
     def replicate(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
         """`model` such that backward averages the gradients of all processes. All have to call it.
