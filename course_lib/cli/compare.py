@@ -16,6 +16,7 @@ from course_lib.cli.output import (
     check_unused,
     make_folder,
     print_table,
+    sample,
     write_json,
     write_records,
 )
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
     elif results:
-        print_table(results)
+        print_table(results, [sample(result.run) for result in results])
         print(f"written to {out}: {COMPARISON}, records.csv, compare.png, one .safetensors per arm")
     return INTERRUPTED if interrupted else 0
 

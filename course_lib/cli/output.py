@@ -82,8 +82,13 @@ def write_records(path: Path, tables: Sequence[pd.DataFrame]) -> None:
     write_atomically(path, pd.concat(tables).to_csv(index=False).encode())
 
 
-def print_table(results: Sequence[ArmResult]) -> None:
-    """One row per arm, the reference line, and what a model of text writes."""
+def sample(run: Run) -> str | None:
+    """What a model of text writes; None for the other tasks."""
+    return run.write(60) if run.config.task == "text" else None
+
+
+def print_table(results: Sequence[ArmResult], samples: Sequence[str | None]) -> None:
+    """One row per arm, the reference line, and what each arm's model has written."""
     rows = [result.to_dict() for result in results]
     reference = rows[0]["reference"]
     table = pd.DataFrame(
@@ -98,9 +103,9 @@ def print_table(results: Sequence[ArmResult]) -> None:
     )
     print(table.to_string(index=False))
     print(f"learnt: below the {reference['name']} line, {reference['loss']:.3f} nats")
-    for result in results:
-        if result.run.config.task == "text":
-            print(f"{result.arm} writes: {result.run.write(60)!r}")
+    for result, text in zip(results, samples, strict=True):
+        if text is not None:
+            print(f"{result.arm} writes: {text!r}")
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from time import perf_counter
 from types import FrameType, TracebackType
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import record as reported
 
@@ -23,6 +24,7 @@ from course_lib.cli.output import (
     check_unused,
     make_folder,
     print_table,
+    sample,
     write_json,
     write_records,
 )
@@ -53,13 +55,18 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on from the folder's last checkpoint, with its hyperparameters",
     )
+    command.add_argument(
+        "--fsdp",
+        action="store_true",
+        help="of many processes, each holds a part of weights and optimizer state (FSDP2), not all (DDP)",
+    )
     command.add_argument("--json", action="store_true", help="print result.json instead of a table")
     add_config_options(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, or go on training; returns the exit status."""
-    world = join()
+    world = replace(join(), fsdp=options.fsdp)
     use_available_cores(world.local_size)
     try:
         run = world.agree(lambda: _start(options, world))
@@ -89,19 +96,22 @@ def _train(run: Run, options: argparse.Namespace) -> int:
     resumed_at = run.updates
     start = perf_counter()
     interrupted = _step(run, out, options.save_every)
+    result = ArmResult(_arm(run.config), run, perf_counter() - start)
+    run.save(out / CHECKPOINT)
+    row: dict[str, Any] = {}
     if world.first:
-        result = ArmResult(_arm(run.config), run, perf_counter() - start)
         row = result.to_dict() | {"processes": world.size, "resumed_at": resumed_at}
-        run.save(out / CHECKPOINT)
         write_records(out / "records.csv", [run.frame().assign(arm=result.arm)])
         write_json(out / RESULT, row)
         if interrupted:
             done = f"interrupted: {out} keeps {run.updates} steps"
             print(f"{done}; --resume goes on from there", file=sys.stderr)
+    text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
+    if world.first:
         if options.json:
             print(json.dumps(row, indent=2))
         else:
-            print_table([result])
+            print_table([result], [text])
             print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
     world.any(False)  # all processes end together, once everything is written
     leave()
@@ -167,8 +177,8 @@ def _step(run: Run, out: Path, save_every: int) -> bool:
         for record in run:
             if run.world.first:
                 progress(arm, run, record)
-                if run.updates % save_every == 0 and not run.finished:
-                    run.save(out / CHECKPOINT)
+            if run.updates % save_every == 0 and not run.finished:
+                run.save(out / CHECKPOINT)
             if run.world.any(interrupt.asked):
                 return not run.finished
     return False

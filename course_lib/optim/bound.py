@@ -6,7 +6,7 @@ ICLR 2025), which states it for AdamW's update; that it is put around whole step
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from course_lib import checks
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
-from course_lib.optim.limit import SIGMA_FLOOR
+from course_lib.optim.limit import SIGMA_FLOOR, is_sharded
 from course_lib.optim.sigma import (
     COLD_ITERATIONS,
     WARM_ITERATIONS,
@@ -22,6 +22,7 @@ from course_lib.optim.sigma import (
     power_iteration,
     start_block,
 )
+from course_lib.sharding import local
 
 _KEY = "spectral_bound"
 """Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
@@ -71,7 +72,8 @@ class SpectralBound(Optimizer):
     σ₁ is estimated by power iteration from the last step's vectors, in fp32 at least; σ₁(W_old) counts as
     `SIGMA_FLOOR` at least, so that a matrix of zeros can leave zero. The guarantee holds up to the estimate,
     which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
-    the rounding of W to its own precision. No part of a step waits for the device. Memory: a copy of the
+    the rounding of W to its own precision. Of matrices that FSDP2 spreads by rows over processes, only
+    products with vectors are exchanged. No part of a step waits for the device. Memory: a copy of the
     bounded matrices, W_old, during a step; between steps the vectors only, 16 columns for each matrix.
 
     Args:
@@ -173,7 +175,7 @@ class SpectralBound(Optimizer):
         self._check_groups()
         # What a closure is going to give gradients to is not known yet: any matrix may move.
         targets = [t for t in self._targets() if closure or t[1].parameter.grad is not None]
-        before = [matrix.parameter.detach().clone() for _, matrix, _ in targets]
+        before = [local(matrix.parameter.detach()).clone() for _, matrix, _ in targets]
         loss = self.optimizer.step() if closure is None else self.optimizer.step(closure)
         with torch.no_grad():
             self._reports = {
@@ -183,7 +185,7 @@ class SpectralBound(Optimizer):
         return loss
 
     def _cut(self, matrix: BoundedMatrix, before: Tensor, tau: float) -> StepReport:
-        parameter = matrix.parameter.detach()
+        parameter = local(matrix.parameter.detach())
         kept = self._vectors.get(matrix.parameter, [])
         if len(kept) != matrix.split[1]:  # none yet, or saved for another cut of this parameter
             kept = []
@@ -192,8 +194,10 @@ class SpectralBound(Optimizer):
             wide = torch.promote_types(parameter.dtype, torch.float32)
             old = old.to(wide)
             step = new.to(wide) - old
-            sigma_w, weight_vectors = _sigma(old.flatten(1), kept[i].weight if kept else None)
-            sigma_d, step_vectors = _sigma(step.flatten(1), kept[i].step if kept else None)
+            sigma_w, weight_vectors = _sigma(
+                old.flatten(1), kept[i].weight if kept else None, matrix.parameter
+            )
+            sigma_d, step_vectors = _sigma(step.flatten(1), kept[i].step if kept else None, matrix.parameter)
             vectors.append(_Vectors(weight_vectors, step_vectors))
             rho = sigma_d / sigma_w.clamp(min=SIGMA_FLOOR)
             # NaN is no reason to cut: a step that is not finite shows, as it does without the bound.
@@ -311,7 +315,7 @@ class SpectralBound(Optimizer):
                 )
             seen.add(parameter)
         for name, matrix, _ in self._targets():
-            _check_matrix(name, matrix.parameter)
+            _check_matrix(name, matrix)
 
     def _check_groups(self) -> None:
         for group in self.param_groups:
@@ -342,12 +346,22 @@ class SpectralBound(Optimizer):
         )
 
 
-def _sigma(matrix: Tensor, vectors: Tensor | None) -> tuple[Tensor, Tensor]:
-    """σ₁ of `matrix` (m, n), and the vectors to go on from; `vectors` are the last ones, None at first."""
-    matrix = as_matrix(matrix)
+def _sigma(matrix: Tensor, vectors: Tensor | None, parameter: Tensor) -> tuple[Tensor, Tensor]:
+    """σ₁ of `matrix` (m, n), and the vectors to go on from; `vectors` are the last ones, None at first.
+
+    `parameter` is what the matrix belongs to: of a sharded one, `matrix` has the rows that are here.
+    """
     # Squares of entries beyond 1e19 would overflow, and a step that large would pass as not finite.
-    scale = matrix.abs().amax().clamp(min=torch.finfo(matrix.dtype).tiny)
-    matrix = matrix / scale
+    tiny = torch.finfo(matrix.dtype).tiny
+    if is_sharded(parameter):
+        from course_lib.optim.sharded import largest, sharded_matrix  # takes a while
+
+        rows = cast(Any, parameter)  # a DTensor
+        scale = largest(matrix, rows).clamp(min=tiny)
+        matrix = sharded_matrix(matrix / scale, rows)
+    else:
+        scale = matrix.abs().amax().clamp(min=tiny)
+        matrix = as_matrix(matrix / scale)
     start = start_block(matrix) if vectors is None else vectors
     iterations = COLD_ITERATIONS if vectors is None else WARM_ITERATIONS
     sigma, after = power_iteration(matrix, start, iterations)
@@ -389,7 +403,14 @@ def _check_tau(tau: Any, *, none: bool = False) -> Any:
     return checks.number("tau", tau, f"{hint}; try 0.05")
 
 
-def _check_matrix(name: str, parameter: Tensor) -> None:
+def _check_matrix(name: str, matrix: BoundedMatrix) -> None:
+    parameter = matrix.parameter
+    dim, parts = matrix.split
+    if is_sharded(parameter) and dim == 0 and parts > 1:
+        raise ValueError(
+            f"parameter {name} is sharded by rows, and holds {parts} matrices one below the other: expected "
+            "them side by side, or one; name the others with names=[...], or keep this one unsharded"
+        )
     shape = tuple(parameter.shape)
     if parameter.layout != torch.strided:
         odd = f"sparse ({parameter.layout})"

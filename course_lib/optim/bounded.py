@@ -104,27 +104,27 @@ def _default_reasons(model: nn.Module) -> dict[str, str]:
         for name, p in model.named_parameters()
         if p.ndim >= 2 and max(p.shape) < p.numel() and id(p) not in embeddings
     ]
-    blocks = set(_blocks(model))
-    if not blocks:
+    found = set(blocks(model))
+    if not found:
         last = [n for n, p in model.named_parameters(remove_duplicate=False) if p.ndim >= 2][-1:]
         layers = [n for n in matrices if _is_layer_of_a_list(model, n) and n not in last]
         return dict.fromkeys(layers, "a layer of a model without blocks, and not its last")
     reasons = {}
     for name in matrices:
-        block = _block_of(name, blocks)
+        block = _block_of(name, found)
         if block is not None and not _is_table(name, block):
             reasons[name] = f"inside block {block}"
     return reasons
 
 
-def _blocks(module: nn.Module, path: str = "") -> Iterator[str]:
-    """The outermost blocks: a mixture's experts, say, are a list inside a block."""
+def blocks(module: nn.Module, path: str = "") -> Iterator[str]:
+    """Names of the outermost blocks (`bounded_parameters`): a mixture's experts are a list inside one."""
     for name, child in module.named_children():
         inside = f"{path}{name}"
         if isinstance(module, _LISTS) and _is_block(child):
             yield inside
         else:
-            yield from _blocks(child, f"{inside}.")
+            yield from blocks(child, f"{inside}.")
 
 
 def _is_block(module: nn.Module) -> bool:

@@ -62,6 +62,16 @@ def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
     return cast(Tensor, matrix.mT if rows < local.shape[-1] else matrix)
 
 
+def largest(shard: Tensor, like: DTensor) -> Tensor:
+    """The largest absolute entry of the whole matrix that `shard` has this process's rows of, 0-dim.
+
+    All processes have to call it, each with the rows of the parameter `like` that it holds, or none.
+    """
+    entry = shard.abs().amax() if shard.numel() else shard.new_zeros(())
+    dist.all_reduce(entry, dist.ReduceOp.MAX, group=_shard_group(like))
+    return entry
+
+
 @dataclass(frozen=True)
 class ShardedMatrix:
     """A matrix (…, m, n), its rows spread over a group, that can be multiplied with plain tensors.

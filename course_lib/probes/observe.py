@@ -21,6 +21,7 @@ from course_lib.probes.spectrum import (
     spectral_energy_concentration,
     split_head_rows,
 )
+from course_lib.sharding import whole
 
 HEAD_QUANTITIES = {
     "entropy": "attention entropy (1 = uniform, 0 = one-hot)",
@@ -50,6 +51,9 @@ def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Obs
     The model is seen as it evaluates, without dropout. Each quantity is the mean over the probe batch (the
     largest value for `max_logit`); Swin's windows count as so many sequences. Entropy is NaN where weights
     are no distribution (sigmoid, ReLU², identity).
+
+    Of a model that is sharded (FSDP2), all processes have to look at the same time; each runs the inputs
+    through it and gathers W_q and W_k of one layer after the other.
     """
     observation = Observation({name: [] for name in HEAD_QUANTITIES}, [])
     for site, (logits, visible) in zip(sites, _scores(model, sites, inputs), strict=True):
@@ -101,7 +105,8 @@ def _observe_attention(
 
 
 def _observe_spectrum(observation: Observation, site: AttentionSite, model: nn.Module) -> None:
-    rows = [w.mT if site.transposed else w for w in map(model.get_parameter, (site.w_q, site.w_k))]
+    rows = [whole(model.get_parameter(name)) for name in (site.w_q, site.w_k)]
+    rows = [w.mT if site.transposed else w for w in rows]
     w_q = split_head_rows(_part(rows[0], site, 0, dim=0), site.heads)
     w_k = split_head_rows(_part(rows[1], site, 1, dim=0), site.heads)
     values = qk_singular_values(w_q, w_k)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.probes.spectrum import sigma_max
+from course_lib.sharding import whole
 
 MATRIX_QUANTITIES = {
     "weight_sigma": "σ₁(W)",
@@ -18,7 +19,8 @@ class StepProbe:
     """Measures one optimizer step: build it before the step, call `measure` after.
 
     Args:
-        matrices: name → parameter with two or more dimensions; copied as they are now.
+        matrices: name → parameter with two or more dimensions; copied as they are now, of sharded ones
+            (FSDP2) the rows that are here.
     """
 
     def __init__(self, matrices: Mapping[str, Tensor]) -> None:
@@ -32,6 +34,8 @@ class StepProbe:
         Args:
             decay: name → α·λ, the share by which the step shrank the matrix (decoupled weight decay);
                 it is no part of the update and is taken out before the ratio. None: nothing to take out.
+
+        Sharded matrices are gathered, one shape after the other: all processes have to call it.
         """
         decay = decay or {}
         moved = {
@@ -50,6 +54,6 @@ def _sigma_by_shape(matrices: Mapping[str, Tensor]) -> Tensor:
         shapes.setdefault(matrix.shape, []).append(name)
     sigma: dict[str, Tensor] = {}
     for names in shapes.values():
-        stack = torch.stack([matrices[name].flatten(1) for name in names])
+        stack = torch.stack([whole(matrices[name]).flatten(1) for name in names])
         sigma.update(zip(names, sigma_max(stack), strict=True))
     return torch.stack([sigma[name] for name in matrices])

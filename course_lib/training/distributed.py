@@ -1,7 +1,8 @@
-"""One run on many processes: each trains on its share of every batch, and all hold the same weights.
+"""One run on many processes: each trains on its share of every batch, and all have the same weights.
 
 `torchrun --nproc_per_node=2 -m course_lib train …` starts the processes and tells each its place in
-environment variables; `join` reads them. Gradients are averaged by DistributedDataParallel. That mean over
+environment variables; `join` reads them. Gradients are averaged by DistributedDataParallel, or, where each
+process is to hold a part of the weights only (`--fsdp`), by FSDP2 (`course_lib.sharding`). That mean over
 processes of means over shares is the mean over the whole batch, because every share has equally many
 sequences and every sequence of a task equally many scored positions (`text`: all; `copy` and `recall`: the
 same ones in every row).
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from course_lib.devices import resolve_device
+from course_lib.optim.bounded import blocks
+from course_lib.sharding import shard
 
 T = TypeVar("T")
 
@@ -35,6 +38,13 @@ class World:
     local_rank: int = 0
     """Place among the processes of this machine, and number of its accelerator."""
     local_size: int = 1
+    fsdp: bool = False
+    """Whether each process holds a part of weights and optimizer state (FSDP2), and not all of them (DDP)."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are spread over the processes; one alone holds them all anyway."""
+        return self.fsdp and self.size > 1
 
     @property
     def first(self) -> bool:
@@ -76,14 +86,22 @@ class World:
         mine = slice(self.rank * n, (self.rank + 1) * n)
         return batch[0][mine], batch[1][mine]
 
+    def shard(self, model: nn.Module) -> None:
+        """Under `fsdp`, leave this process its part of a model that is on its device.
+
+        No optimizer may hold its parameters yet. No process waits for another.
+        """
+        if self.sharded:
+            shard(model, blocks(model))
+
     def replicate(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
         """`model` such that backward averages the gradients of all processes. All have to call it.
 
         Args:
-            model: already on its device, and the same in all processes.
+            model: already on its device, and the same in all processes; sharded, where the world is.
             unused: whether some parameters get no gradient at all.
         """
-        if self.size == 1:
+        if self.size == 1 or self.sharded:
             return model
         return DistributedDataParallel(model, find_unused_parameters=unused)
 

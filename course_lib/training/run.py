@@ -18,6 +18,7 @@ from course_lib.models import BLOCK_GROUPS, GPT, generate, parameter_groups
 from course_lib.optim import AdamW2
 from course_lib.optim.adamw2 import KNOWN
 from course_lib.probes import Observation, StepProbe, attention_sites, observe
+from course_lib.sharding import kept, sharded_like
 from course_lib.training.config import (
     MODEL_FIELDS,
     GroupSettings,
@@ -50,7 +51,8 @@ class Run:
         config: what the run is made of, most easily from `course_lib.preset`.
         world: the processes that make the run together, each of them its own `Run` of the same config, and
             every step, snapshot and fork at the same time. Each trains on its share of `config.batch`; all
-            have the same weights and, but for rounding, the same records as one process alone would.
+            have the same weights and, but for rounding, the same records as one process alone would. Where
+            `world.fsdp` spreads the weights, they also look, validate, write and save at the same time.
 
     Raises:
         ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
@@ -68,6 +70,7 @@ class Run:
         generator = torch.Generator().manual_seed(config.seed)
         model = GPT(config.model_config(self.task.vocab), generator)
         self.model = model.to(self.device)
+        world.shard(self.model)
         self.sites = attention_sites(self.model)
         self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
         self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
@@ -293,10 +296,15 @@ class Run:
     # --- keeping --------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """The run as it is now, to come back to."""
-        tensors = {f"model.{n}": p.detach().clone() for n, p in self.model.named_parameters()}
+        """The run as it is now, to come back to.
+
+        It holds whole tensors, AdamW's moments with them three times the weights. Of a sharded run (FSDP2)
+        they are gathered one by one, in the memory of the host: every process ends with all of them, so all
+        have to call this.
+        """
+        tensors = {f"model.{n}": kept(p) for n, p in self.model.named_parameters()}
         for position, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{position}.{k}": v.detach().clone() for k, v in state.items()}
+            tensors |= {f"optimizer.{position}.{k}": kept(v) for k, v in state.items()}
         return Snapshot(
             config=self.config,
             settings=self.settings,
@@ -344,7 +352,7 @@ class Run:
             )
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(snapshot.tensors[name])
+                parameter.copy_(sharded_like(snapshot.tensors[name], parameter))
         self.optimizer.load_state_dict(self._optimizer_state(snapshot))
         self.settings = snapshot.settings
         self.updates = snapshot.updates
@@ -356,6 +364,7 @@ class Run:
 
     def _optimizer_state(self, snapshot: Snapshot) -> dict[str, Any]:
         """A snapshot's optimizer tensors as the `state_dict` of this run's optimizer."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in snapshot.tensors.items():
             kind, _, rest = name.partition(".")
@@ -363,7 +372,10 @@ class Run:
                 position, _, key = rest.partition(".")
                 # AdamW takes over AdamW²'s moments, and has no use for its power iteration.
                 if isinstance(self.optimizer, AdamW2) or key not in KNOWN:
-                    state.setdefault(int(position), {})[key] = tensor.clone()
+                    # The moments lie where their parameter does; all else is the same in all processes.
+                    moment = tensor.ndim > 0 and key not in KNOWN
+                    own = sharded_like(tensor, parameters[int(position)]) if moment else tensor
+                    state.setdefault(int(position), {})[key] = own.clone()
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
 
     def fork(self, **overrides: Any) -> "Run":
@@ -387,14 +399,21 @@ class Run:
         return other
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a file, at once or not at all; no pickle."""
-        self.snapshot().save(path)
+        """Write the run to a file, at once or not at all; no pickle.
+
+        Of many processes the first one writes. A sharded run (FSDP2) is gathered for it, as for `snapshot`:
+        all have to call this. The file is the same, whatever number of processes has made it.
+        """
+        if self.world.first or self.world.sharded:
+            snapshot = self.snapshot()
+            if self.world.first:
+                snapshot.save(path)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, world: World = ALONE) -> "Run":
         """A run from a file, ready to go on from where it was saved, on `device` if one is given.
 
-        It may go on in more or fewer processes than it was saved by.
+        It may go on in more or fewer processes than it was saved by, sharded or not.
 
         Raises:
             ValueError: the file is truncated, altered or no saved run, or its text has changed.

@@ -2,26 +2,29 @@
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from course_lib.data import make_task
 from course_lib.models import GPT, GPTConfig
-from course_lib.optim import AdamW2
+from course_lib.optim import AdamW2, SpectralBound
+from course_lib.optim.adamw2 import KNOWN
 from course_lib.optim.sharded import sharded_matrix, sharded_power_iteration
 from course_lib.optim.sigma import as_matrix, power_iteration, start_block
+from course_lib.sharding import local, whole
 from course_lib.training.distributed import join, leave
 
 SHAPES = [(64, 64), (65, 33), (33, 65), (1, 8), (8, 1), (1, 1), (6, 3, 2, 2)]
 """Odd numbers of rows, and a process without any."""
 TAU = 0.2
-STEPS = 50
 
 
 class Traffic:
@@ -105,27 +108,113 @@ def lost(mesh):
     return votes.item() == 2
 
 
-def train(world, shard):
-    """Losses of 50 steps, sharded over the world or whole, and how many steps were cut."""
-    task = make_task("text", 16, seed=0)
-    config = GPTConfig(task.vocab + 1, context=16, d_model=21, heads=3, layers=2)  # odd rows everywhere
-    model = GPT(config, torch.Generator().manual_seed(0))
+TASK = make_task("text", 16, seed=0)
+
+
+def make_model(shard, seed=0):
+    """A GPT with an odd number of rows everywhere, sharded over the world or whole."""
+    config = GPTConfig(TASK.vocab + 1, context=17, d_model=21, heads=3, layers=2)
+    model = GPT(config, torch.Generator().manual_seed(seed))
     if shard:
         for block in model.blocks:
             fully_shard(block)
         fully_shard(model)
-    optimizer = AdamW2(model, lr=1e-2, tau=TAU, betas=(0.9, 0.95), weight_decay=0.1)
+    return model
+
+
+def backward(world, model, step, shard):
+    """The loss of a batch, of which each process of a sharded model takes its part, and its gradients."""
+    batch = TASK.batch(step, 8)
+    inputs, targets = world.part(batch) if shard else batch
+    model.zero_grad()
+    loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    loss.backward()
+    return loss.detach()
+
+
+def adamw2(model):
+    return AdamW2(model, lr=1e-2, tau=TAU, betas=(0.9, 0.95), weight_decay=0.1)
+
+
+def bound_around(kind, **options):
+    """SpectralBound around another optimizer of a model."""
+    return lambda model: SpectralBound(kind(model.parameters(), **options), TAU, model=model)
+
+
+OPTIMIZERS = {
+    "adamw2": (adamw2, 50),
+    "adam": (bound_around(torch.optim.Adam, lr=5e-3), 6),
+    "sgd": (bound_around(torch.optim.SGD, lr=0.5, momentum=0.9), 6),
+}
+
+
+def train(world, make, steps, shard):
+    """Losses, sharded over the world or whole, and how many matrices were cut."""
+    model = make_model(shard)
+    optimizer = make(model)
     losses, cuts = [], 0
-    for step in range(STEPS):
-        batch = task.batch(step, 8)
-        inputs, targets = world.part(batch) if shard else batch
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
-        loss.backward()
+    for step in range(steps):
+        loss = backward(world, model, step, shard)
         optimizer.step()
         cuts += sum(int(report.bound) for report in optimizer.last_step.values())
-        losses.append((world.mean(loss.detach()) if shard else loss).item())
+        losses.append((world.mean(loss) if shard else loss).item())
     return losses, cuts
+
+
+def clipped(world):
+    """Norms that clipping finds, whole and sharded, and the largest difference of the clipped gradients."""
+    norms, grads = [], []
+    for shard in (False, True):
+        model = make_model(shard)
+        backward(world, model, 0, shard)
+        norms.append(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)).item())
+        grads.append(torch.cat([whole(p.grad).flatten() for p in model.parameters()]))
+    return *norms, (grads[0] - grads[1]).abs().max().item()
+
+
+def kept(world, full):
+    """A model and AdamW² put into others by torch's own checkpoint functions: do both go on alike?
+
+    With `full` the state is gathered on its way, as it is for one process.
+    """
+    options = StateDictOptions(full_state_dict=full)
+    first, second = make_model(True), make_model(True, seed=1)
+    one, two = adamw2(first), adamw2(second)
+    for step in range(2):
+        backward(world, first, step, True)
+        one.step()
+    state, optimizer_state = get_state_dict(first, one, options=options)
+    set_state_dict(
+        second,
+        two,
+        model_state_dict=deepcopy(state),
+        optim_state_dict=deepcopy(optimizer_state),
+        options=options,
+    )
+    differing = [f"{n} in {len(one.state)}" for n in KNOWN if not alike(one, two, n)]
+    for step in range(2, 3):
+        for model, optimizer in ((first, one), (second, two)):
+            backward(world, model, step, True)
+            optimizer.step()
+    pairs = zip(first.named_parameters(), second.parameters(), strict=True)
+    return differing + [name for (name, a), b in pairs if not torch.equal(local(a), local(b))]
+
+
+def alike(one, two, name):
+    """Whether two optimizers keep the same under this name."""
+    states = zip(one.state.values(), two.state.values(), strict=True)
+    return all(torch.equal(s[name], t[name]) for s, t in states if name in s or name in t)
+
+
+def fused(mesh):
+    """The error for q, k and v one below the other, whose rows are spread."""
+    weight = torch.nn.Parameter(distribute_tensor(torch.zeros(12, 4), mesh, [Shard(0)]))
+    model = torch.nn.Sequential(torch.nn.MultiheadAttention(4, 1))
+    model[0].in_proj_weight = weight
+    try:
+        SpectralBound(torch.optim.SGD([weight]), model=model)
+    except ValueError as error:
+        return str(error)
 
 
 def main(results: Path) -> None:
@@ -136,8 +225,13 @@ def main(results: Path) -> None:
         "bf16": estimate((33, 20), mesh, torch.bfloat16),
         "refused": refused(mesh),
         "lost": lost(mesh),
-        "whole": train(world, shard=False),
-        "sharded": train(world, shard=True),
+        "trained": {
+            name: [train(world, make, steps, shard) for shard in (False, True)]
+            for name, (make, steps) in OPTIMIZERS.items()
+        },
+        "clipped": clipped(world),
+        "kept": {name: kept(world, name == "full") for name in ("sharded", "full")},
+        "fused": fused(mesh),
     }
     if world.first:
         results.write_text(json.dumps(found))
