@@ -1,5 +1,6 @@
-"""Tasks and texts, all offline."""
+"""Tasks, texts and images, all offline."""
 
+from course_lib.data.images import CLASSES, ImageSet, load_images
 from course_lib.data.tasks import (
     IGNORED,
     TASKS,
@@ -12,14 +13,17 @@ from course_lib.data.tasks import (
 from course_lib.data.text import TextCorpus, load_corpus, load_text
 
 __all__ = [
+    "CLASSES",
     "IGNORED",
     "TASKS",
+    "ImageSet",
     "ReferenceLine",
     "SymbolTask",
     "Task",
     "TextCorpus",
     "TextTask",
     "load_corpus",
+    "load_images",
     "load_text",
     "make_task",
 ]
