@@ -138,11 +138,13 @@ def parse_idx(name: str, content: bytes, dimensions: int) -> Pixels:
     """
     header = 4 + 4 * dimensions
     magic = bytes((0, 0, 8, dimensions))
-    if content[:4] != magic or len(content) < header:
+    if content[:4] != magic:
         raise ValueError(
             f"{name} begins with {content[:4].hex() or 'nothing'}: expected {magic.hex()}, an IDX file of "
             f"bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
         )
+    if len(content) < header:
+        raise ValueError(f"{name} is truncated: {len(content)} bytes, expected a header of {header}")
     shape = tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist())
     size = int(np.prod(shape, dtype=object))
     if len(content) - header != size:
