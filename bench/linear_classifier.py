@@ -1,6 +1,6 @@
 """The linear classifier's line for images: softmax regression on the pixels, without augmentation.
 
-python bench/linear_classifier.py [--full]
+python bench/linear_classifier.py [--full [--folder FOLDER]]
 
 Full-batch L-BFGS from zero on pixels normalised as for the models; the L2 penalty is the one of a grid that
 does best on the last fifth of the training part, on which it is then trained as well. Prints the figures
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from course_lib.data import make_task
 
-PENALTIES = (0.003, 0.01, 0.03)
+PENALTIES = (0.001, 0.003, 0.01, 0.03)
 
 
 def fit(inputs, labels, penalty):
@@ -46,8 +46,10 @@ def score(model, inputs, labels):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="the full set instead of the vendored part")
+    parser.add_argument("--folder", help="one that has the full set, which is else downloaded")
     options = parser.parse_args()
-    images = make_task("fashion-mnist-full" if options.full else "fashion-mnist", context=0, seed=0).images
+    kind = "fashion-mnist-full" if options.full else "fashion-mnist"
+    images = make_task(kind, context=0, seed=0, folder=options.folder).images
     inputs = images.normalise(images.train_images).flatten(1)
     labels = torch.from_numpy(images.train_labels)
     held_out = len(inputs) // 5

@@ -14,7 +14,7 @@ LINEAR = {
 """Loss and accuracy of softmax regression, by the images' digest (bench/linear_classifier.py)."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def baselines(images: ImageSet) -> tuple[ReferenceLine, ...]:
     """Constant guess, nearest class mean and, where it was measured, the linear classifier; test part."""
     shares = np.bincount(images.test_labels, minlength=len(CLASSES)) / len(images.test_labels)

@@ -1,8 +1,11 @@
 """Images as arrays of bytes: the part of Fashion-MNIST that ships with the course, or a reader's own."""
 
+import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,14 @@ CLASSES = (
     "ankle boot",
 )
 """What the labels 0 to 9 of Fashion-MNIST stand for."""
+
+IDX_FILES = (
+    ("train-images-idx3-ubyte", 3),
+    ("train-labels-idx1-ubyte", 1),
+    ("t10k-images-idx3-ubyte", 3),
+    ("t10k-labels-idx1-ubyte", 1),
+)
+"""Names of the files of a whole set, without .gz, and the dimensions of the arrays in them."""
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -166,3 +177,46 @@ def load_images() -> ImageSet:
         for name in [f"fashion-mnist-{part}-{what}.idx.xz"]
     ]
     return ImageSet.from_arrays("Fashion-MNIST", *arrays)
+
+
+def read_folder(folder: str | Path, name: str | None = None) -> ImageSet:
+    """The images of a folder with the four files of MNIST and its kin, as .gz or unpacked.
+
+    Raises:
+        ValueError: a file is missing, is not whole, or holds no images of this size and these classes.
+    """
+    paths = []
+    for stem, _ in IDX_FILES:
+        packed = Path(folder).expanduser() / f"{stem}.gz"
+        plain = packed.with_suffix("")
+        paths.append(packed if packed.exists() or not plain.exists() else plain)
+    try:
+        stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename}: expected a file that can be read ({error.strerror}), one of a set like "
+            f"MNIST: {', '.join(stem for stem, _ in IDX_FILES)}, as .gz or unpacked"
+        ) from error
+    return _read(tuple(paths), stamps, name or str(folder))
+
+
+@lru_cache(maxsize=1)
+def _read(paths: tuple[Path, ...], stamps: tuple[tuple[int, int], ...], name: str) -> ImageSet:
+    """As the files are now: another stamp (time and size) is another file."""
+    arrays = [
+        parse_idx(str(path), _unpacked(path), dimensions)
+        for path, (_, dimensions) in zip(paths, IDX_FILES, strict=True)
+    ]
+    return ImageSet.from_arrays(name, *arrays)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except OSError as error:  # gzip's own complaint, BadGzipFile, has no strerror
+        raise ValueError(f"{path}: expected a file that can be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{path} is truncated or damaged ({error}): expected a whole .gz file; try copying it again"
+        ) from error
