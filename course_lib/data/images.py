@@ -189,7 +189,7 @@ def read_folder(folder: str | Path, name: str | None = None) -> ImageSet:
     for stem, _ in IDX_FILES:
         packed = Path(folder).expanduser() / f"{stem}.gz"
         plain = packed.with_suffix("")
-        paths.append(packed if packed.exists() or not plain.exists() else plain)
+        paths.append(plain if plain.exists() else packed)
     try:
         stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     except OSError as error:
