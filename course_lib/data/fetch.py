@@ -1,0 +1,76 @@
+"""The whole of Fashion-MNIST, 60,000 and 10,000 images: downloaded once, or from a folder that has it."""
+
+from pathlib import Path
+
+from course_lib.data.images import ImageSet, read_folder
+
+BASE_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+"""Where the project's own README sends its readers; what comes from there is checked."""
+
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+SIZE = "31 MB"
+
+FOLDER_VARIABLE = "COURSE_LIB_DATA"
+"""Environment variable that names another folder for downloads than the system's cache folder."""
+RETRIES = 2
+TIMEOUT = 30.0
+"""Seconds without an answer after which a server counts as gone."""
+
+
+def load_full_images(folder: str | Path | None = None) -> ImageSet:
+    """The images of `folder`, or the whole of Fashion-MNIST, downloaded where it is not yet here.
+
+    Raises:
+        ValueError: they cannot be had, or are not what they should be.
+    """
+    if folder is not None:
+        return read_folder(folder)
+    return read_folder(fetch(), "Fashion-MNIST (full)")
+
+
+def fetch() -> Path:
+    """The folder of downloads, after downloading, with progress, what it lacks and checking all of it.
+
+    A file gets its name once it is whole and its SHA-256 right: a partial download leaves nothing.
+
+    Raises:
+        ValueError: after `RETRIES` more attempts a file was still not to be had.
+    """
+    import pooch  # imports requests, which those who download nothing need not wait for
+
+    files = pooch.create(
+        pooch.os_cache("course-lib"), BASE_URL, env=FOLDER_VARIABLE, registry=SHA256, retry_if_failed=RETRIES
+    )
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT, chunk_size=2**16)
+    for name in SHA256:
+        try:
+            files.fetch(name, downloader=downloader)
+        except (OSError, ValueError) as error:  # all that requests raises are OSErrors
+            raise ValueError(
+                f"{files.get_url(name)}: {_reason(error)}: expected one of {len(SHA256)} files ({SIZE}) to "
+                f"keep in {files.abspath}; try again later, a folder that has them, or the task "
+                "'fashion-mnist', whose images are here already"
+            ) from error
+    return Path(files.abspath)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words; the exceptions' own go on for lines."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, exceptions.Timeout) or "timed out" in str(error):  # in mid-file: a ConnectionError
+        return f"no answer for {TIMEOUT:g} s"
+    if isinstance(error, exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, exceptions.RequestException):
+        return "no connection"
+    if isinstance(error, OSError):  # the folder, not the network
+        return error.strerror or str(error)
+    return "the file that came has another SHA-256"
