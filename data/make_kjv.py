@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import lzma
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+import vendoring
 
 HERE = Path(__file__).resolve().parent
 NAME = "kjv.txt.xz"
@@ -81,24 +79,9 @@ def printed_text(path: Path | None) -> str:
         ) from None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def entry(text: bytes, compressed: bytes) -> dict[str, str | int]:
-    """The text's entry in manifest.json."""
+def facts(text: bytes) -> vendoring.Entry:
+    """What the text's entry in manifest.json says of it."""
     return {
-        "sha256": hashlib.sha256(compressed).hexdigest(),
-        "bytes": len(compressed),
         "text_sha256": hashlib.sha256(text).hexdigest(),
         "characters": len(text),
         "encoding": "ascii",
@@ -106,7 +89,6 @@ def entry(text: bytes, compressed: bytes) -> dict[str, str | int]:
         "licence": "public domain; in the United Kingdom printing is reserved by letters patent "
         "(see data/README.md)",
         "source": "Debian package bible-kjv 4.38, made by data/make_kjv.py",
-        "restore": "`git checkout -- data/kjv.txt.xz` in a checkout, else reinstall course-lib",
     }
 
 
@@ -124,17 +106,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         text = ("\n".join(verses(printed_text(arguments.printed))) + "\n").encode("ascii")
-        compressed = lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
-        manifest = arguments.out / "manifest.json"
-        entries = json.loads(manifest.read_text()) if manifest.exists() else {}
-        entries[NAME] = entry(text, compressed)
-        write(arguments.out / NAME, compressed)
-        write(manifest, (json.dumps(entries, indent=2) + "\n").encode())
+        written = vendoring.keep(arguments.out, {NAME: (text, facts(text))})
     except (ValueError, OSError) as error:
         print(f"make_kjv.py: {error}", file=sys.stderr)
         return 2
-    print(f"{entries[NAME]['text_sha256']}  the text, {len(text)} characters")
-    print(f"{entries[NAME]['sha256']}  {NAME}, {len(compressed)} bytes")
+    print(f"{facts(text)['text_sha256']}  the text, {len(text)} characters")
+    print("\n".join(written))
     return 0
 
 

@@ -1,7 +1,8 @@
-"""What is installed is what is named, everywhere the same, and the text comes along."""
+"""What is installed is what is named, everywhere the same, and the data come along."""
 
+import gzip
 import hashlib
-import importlib.util
+import importlib
 import json
 import lzma
 import os
@@ -309,7 +310,7 @@ def test_a_python_that_will_not_do_is_answered_in_one_line(sandbox, script, valu
     assert not (sandbox.folder / ".venv").exists()
 
 
-# --- the text -------------------------------------------------------------------------------
+# --- the data -------------------------------------------------------------------------------
 
 
 def test_the_manifest_describes_the_files():
@@ -321,7 +322,8 @@ def test_the_manifest_describes_the_files():
             assert entry[key], name
             assert "\n" not in entry[key], name
     kept = {p.name for p in (ROOT / "data").iterdir() if not p.name.startswith((".", "_"))}
-    assert kept - set(MANIFEST) == {"README.md", "make_kjv.py", "manifest.json"}
+    scripts = {"make_kjv.py", "make_fashion_mnist.py", "vendoring.py"}
+    assert kept - set(MANIFEST) == {"README.md", "LICENSE-fashion-mnist", "manifest.json", *scripts}
 
 
 def test_the_text_is_the_whole_king_james():
@@ -337,12 +339,10 @@ def test_the_text_is_the_whole_king_james():
     assert not any(re.match(r"\w+\d+:\d+", line) for line in lines), "a reference was left"
 
 
-@pytest.fixture(scope="module")
-def make_kjv():
-    spec = importlib.util.spec_from_file_location("make_kjv", ROOT / "data/make_kjv.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def make_kjv(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "data")
+    return importlib.import_module("make_kjv")
 
 
 def test_make_kjv_makes_the_text_again(make_kjv, tmp_path, capsys):
@@ -364,6 +364,55 @@ def test_make_kjv_makes_the_text_again(make_kjv, tmp_path, capsys):
 def test_make_kjv_reads_what_bible_prints(make_kjv):
     text = "\n".join(make_kjv.verses(make_kjv.printed_text(None))) + "\n"
     assert hashlib.sha256(text.encode()).hexdigest() == MANIFEST["kjv.txt.xz"]["text_sha256"]
+
+
+@pytest.fixture
+def make_fashion_mnist(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "data")
+    return importlib.import_module("make_fashion_mnist")
+
+
+def test_make_fashion_mnist_takes_turns_between_classes(make_fashion_mnist):
+    labels = bytes([3, 3, 0, 1, 2, 4, 5, 6, 7, 8, 9, 0, 1, 2, 4, 5, 6, 7, 8, 9, 9])
+    assert make_fashion_mnist.chosen(labels, 1) == [2, 3, 4, 0, 5, 6, 7, 8, 9, 10]
+    assert make_fashion_mnist.chosen(labels, 2)[10:] == [11, 12, 13, 1, 14, 15, 16, 17, 18, 19]
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(),
+    reason="Debian's dataset-fashion-mnist is not installed",
+)
+@pytest.mark.slow
+def test_make_fashion_mnist_makes_the_images_again(make_fashion_mnist, tmp_path):
+    assert make_fashion_mnist.main(["--out", str(tmp_path)]) == 0
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    assert len(entries) == 4
+    for name, entry in entries.items():
+        assert entry["content_sha256"] == MANIFEST[name]["content_sha256"], name
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "try `sudo apt-get install dataset-fashion-mnist`, or --source FOLDER"),
+        (gzip.compress(b"other")[:-4], "cannot be unpacked"),
+        (b"no gzip at all", "cannot be unpacked"),
+        (gzip.compress(b"other"), "holds other content (SHA-256 d9298a10d1b0…), expected c59f468a2f67…"),
+    ],
+)
+def test_make_fashion_mnist_refuses_other_files_in_one_line(
+    make_fashion_mnist, tmp_path, capsys, content, said
+):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    if content is not None:
+        (source / "train-images-idx3-ubyte.gz").write_bytes(content)
+    assert make_fashion_mnist.main(["--source", str(source), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(out.iterdir()) == [], "nothing is written"
 
 
 @pytest.mark.parametrize(
@@ -402,12 +451,12 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_the_wheel_holds_the_package_its_text_and_its_licences(wheel):
+def test_the_wheel_holds_the_package_its_data_and_its_licences(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     folders = {name.split("/")[0] for name in names}
     version = PROJECT["version"]
     assert folders == {"course_lib", f"course_lib-{version}.dist-info"}
-    for name in ["manifest.json", "README.md", *MANIFEST]:
+    for name in ["manifest.json", "README.md", "LICENSE-fashion-mnist", *MANIFEST]:
         assert f"course_lib/data/files/{name}" in names
     for name in ["LICENSE", "LICENSE-prose"]:
         assert f"course_lib-{version}.dist-info/licenses/{name}" in names
@@ -415,15 +464,16 @@ def test_the_wheel_holds_the_package_its_text_and_its_licences(wheel):
     assert modules == {n for n in names if n.startswith("course_lib/") and n.endswith(".py")}
 
 
-def test_an_installed_wheel_reads_its_text_outside_the_checkout(wheel, tmp_path):
+def test_an_installed_wheel_reads_its_data_outside_the_checkout(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
     program = """
 import hashlib, course_lib
-from course_lib.data import load_text
+from course_lib.data import load_images, load_text
 print(course_lib.__file__)
 print(hashlib.sha256(load_text().encode()).hexdigest())
+print(len(load_images().train_images))
 """
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -433,6 +483,7 @@ print(hashlib.sha256(load_text().encode()).hexdigest())
         stdout=subprocess.PIPE,
         text=True,
     )
-    place, digest = ran.stdout.split("\n")[:2]
+    place, digest, images = ran.stdout.split()
     assert Path(place).is_relative_to(site), "the checkout was imported, not the wheel"
     assert digest == MANIFEST["kjv.txt.xz"]["text_sha256"]
+    assert images == "10000"

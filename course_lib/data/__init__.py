@@ -1,25 +1,27 @@
-"""Tasks and texts, all offline."""
+"""Tasks, texts and images."""
 
-from course_lib.data.tasks import (
-    IGNORED,
-    TASKS,
-    ReferenceLine,
-    SymbolTask,
-    Task,
-    TextTask,
-    make_task,
-)
+from course_lib.data.image_task import ImageTask
+from course_lib.data.images import CLASSES, ImageSet, load_images
+from course_lib.data.symbol_task import SymbolTask
+from course_lib.data.task import IGNORED, ReferenceLine, Task
+from course_lib.data.tasks import IMAGE_TASKS, TASKS, make_task
 from course_lib.data.text import TextCorpus, load_corpus, load_text
+from course_lib.data.text_task import TextTask
 
 __all__ = [
+    "CLASSES",
     "IGNORED",
+    "IMAGE_TASKS",
     "TASKS",
+    "ImageSet",
+    "ImageTask",
     "ReferenceLine",
     "SymbolTask",
     "Task",
     "TextCorpus",
     "TextTask",
     "load_corpus",
+    "load_images",
     "load_text",
     "make_task",
 ]

@@ -27,8 +27,8 @@ def manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         ) from error
 
 
-def read_compressed(name: str, folder: Path | None = None) -> str:
-    """The text of an .xz file of the course, checked against its SHA-256.
+def read_compressed(name: str, folder: Path | None = None) -> bytes:
+    """What an .xz file of the course holds, once its SHA-256 was found right.
 
     Raises:
         ValueError: the file is missing or is not the one the manifest describes.
@@ -56,4 +56,4 @@ def read_compressed(name: str, folder: Path | None = None) -> str:
             f"{path}: SHA-256 is {digest[:12]}… ({len(raw)} bytes), expected "
             f"{digest_wanted[:12]}… ({size} bytes); to restore it: {restore}"
         )
-    return lzma.decompress(raw).decode("utf-8")
+    return lzma.decompress(raw)

@@ -27,7 +27,7 @@ Codes = npt.NDArray[np.uint16]
 @lru_cache(maxsize=1)
 def load_text() -> str:
     """The King James text, one verse a line, without references (see data/README.md)."""
-    return read_compressed("kjv.txt.xz")
+    return read_compressed("kjv.txt.xz").decode("utf-8")
 
 
 def read_text(path: str | Path) -> str:

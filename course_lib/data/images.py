@@ -1,0 +1,168 @@
+"""Images as arrays of bytes: the part of Fashion-MNIST that ships with the course, or a reader's own."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from course_lib.data.files import read_compressed
+
+SIDE = 28
+"""Height and width in pixels."""
+CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+"""What the labels 0 to 9 of Fashion-MNIST stand for."""
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Grey images of ten classes: a training and a test part, kept as bytes.
+
+    Made by `from_arrays`, which checks them.
+    """
+
+    name: str
+    train_images: Pixels
+    """(images, 28, 28), 0 to 255."""
+    train_labels: Labels
+    """(images,), 0 to 9."""
+    test_images: Pixels
+    test_labels: Labels
+    digest: str
+    """SHA-256 of both parts."""
+
+    @classmethod
+    def from_arrays(
+        cls, name: str, train_images: Any, train_labels: Any, test_images: Any, test_labels: Any
+    ) -> "ImageSet":
+        """Check and keep arrays: images uint8 (images, 28, 28), labels of any integer type (images,).
+
+        Raises:
+            ValueError: an array has another dtype or shape, or a label is not 0 to 9.
+        """
+        pixels, numbers = _checked(f"{name}, training", train_images, train_labels)
+        test_pixels, test_numbers = _checked(f"{name}, test", test_images, test_labels)
+        digest = hashlib.sha256()
+        for array in (pixels, numbers, test_pixels, test_numbers):
+            digest.update(array.astype(np.uint8, order="C", copy=False).data)
+        return cls(name, pixels, numbers, test_pixels, test_numbers, digest.hexdigest())
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean of the training part's pixels, in grey values."""
+        return float(self._histogram @ np.arange(256) / self.train_images.size)
+
+    @cached_property
+    def std(self) -> float:
+        """Standard deviation of the training part's pixels, in grey values."""
+        squares = self._histogram @ np.arange(256) ** 2 / self.train_images.size
+        return float(np.sqrt(squares - self.mean**2))
+
+    @cached_property
+    def _histogram(self) -> Labels:
+        """How often each grey value occurs: whole numbers, so that mean and std are the same everywhere."""
+        chunks = np.array_split(self.train_images, 1 + len(self.train_images) // 1000)
+        return np.sum([np.bincount(chunk.ravel(), minlength=256) for chunk in chunks], axis=0)
+
+    @cached_property
+    def _normalised(self) -> npt.NDArray[np.float32]:
+        # Images of one grey value have no deviation to divide by.
+        return ((np.arange(256) - self.mean) / (self.std or 1.0)).astype(np.float32)
+
+    def normalise(self, images: Pixels) -> Tensor:
+        """Bytes (n, 28, 28) → float32 (n, 1, 28, 28), by the training part's mean and std."""
+        return torch.from_numpy(self._normalised[images])[:, None]
+
+
+def _checked(part: str, images: Any, labels: Any) -> tuple[Pixels, Labels]:
+    pixels = check_images(f"{part} images", images)
+    return pixels, check_labels(f"{part} labels", labels, len(pixels))
+
+
+def check_images(name: str, images: Any) -> Pixels:
+    """`images` if it is a uint8 array (images, 28, 28) of at least one image."""
+    array = np.asarray(images)
+    wanted = f"expected uint8 (images, {SIDE}, {SIDE}), grey values from 0 to 255"
+    if array.dtype != np.uint8:
+        floats = "; try (255 * x).round().astype(np.uint8) if x is 0 to 1"
+        hint = floats if array.dtype.kind == "f" else ""
+        raise ValueError(f"{name}: dtype is {array.dtype}: {wanted}{hint}")
+    if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE) or not len(array):
+        hint = ""
+        if array.ndim == 4:
+            hint = "; try x[..., 0] or x[:, 0], or the mean over the channels: it takes one, without an axis"
+        elif array.ndim == 3 and len(array):
+            hint = f"; try scaling the images to {SIDE} × {SIDE}"
+        raise ValueError(f"{name}: shape is {array.shape}: {wanted}{hint}")
+    return array
+
+
+def check_labels(name: str, labels: Any, images: int) -> Labels:
+    """`labels` as int64 if it is an integer array (images,) of classes 0 to 9."""
+    array = np.asarray(labels)
+    wanted = f"expected one whole number from 0 to {len(CLASSES) - 1} for each image"
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: dtype is {array.dtype}: {wanted}")
+    if array.shape != (images,):
+        raise ValueError(f"{name}: shape is {array.shape}: {wanted}, ({images},)")
+    wrong = np.flatnonzero((array < 0) | (array >= len(CLASSES)))
+    if len(wrong):
+        raise ValueError(f"{name}: label {wrong[0]} is {array[wrong[0]]}: {wanted}")
+    return array.astype(np.int64)
+
+
+def parse_idx(name: str, content: bytes, dimensions: int) -> Pixels:
+    """The array of bytes of an IDX file (two zero bytes, 8, dimensions; their sizes; the bytes).
+
+    Raises:
+        ValueError: it is no such file, or not a whole one.
+    """
+    header = 4 + 4 * dimensions
+    magic = bytes((0, 0, 8, dimensions))
+    if content[:4] != magic:
+        raise ValueError(
+            f"{name} begins with {content[:4].hex() or 'nothing'}: expected {magic.hex()}, an IDX file of "
+            f"bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
+        )
+    if len(content) < header:
+        raise ValueError(f"{name} is truncated: {len(content)} bytes, expected a header of {header}")
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist())
+    size = int(np.prod(shape, dtype=object))
+    if len(content) - header != size:
+        state = "truncated" if len(content) - header < size else "too long"
+        raise ValueError(
+            f"{name} is {state}: {len(content) - header} bytes behind its header, expected {size} "
+            f"for its shape {shape}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def load_images() -> ImageSet:
+    """The course's 10,000 training and 2,000 test images of Fashion-MNIST (see data/README.md)."""
+    arrays = [
+        parse_idx(name, read_compressed(name), dimensions)
+        for part in ("train", "test")
+        for what, dimensions in (("images", 3), ("labels", 1))
+        for name in [f"fashion-mnist-{part}-{what}.idx.xz"]
+    ]
+    return ImageSet.from_arrays("Fashion-MNIST", *arrays)

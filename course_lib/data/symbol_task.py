@@ -1,0 +1,67 @@
+"""Symbols to copy and symbols to recall."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from course_lib import checks
+from course_lib.data.task import IGNORED, VALIDATION_SEQUENCES, ReferenceLine, generator
+
+SYMBOLS = 62
+"""Alphabet of the symbol tasks."""
+COPY_DISTANCE = 3
+"""How far back the symbol stands that `copy` asks for."""
+
+
+@dataclass(frozen=True)
+class SymbolTask:
+    """Random symbols; what has to be predicted stands earlier in the same row.
+
+    `copy`: the target is the symbol `COPY_DISTANCE` places back.
+    `recall`: a random string, then the same again; scored on the second half, where the next symbol is
+    found behind the earlier occurrence of the present one (induction).
+
+    Without attending to the right place nothing beats a constant guess, log 62 = 4.127 nats. A crashed
+    model still gains a few per cent on it, by favouring symbols that it has seen in the row, so a run
+    counts as having learnt below nine tenths of it.
+    """
+
+    kind: str
+    context: int
+    seed: int
+    vocab: int = SYMBOLS
+    validation_size: ClassVar[int] = VALIDATION_SEQUENCES
+
+    def __post_init__(self) -> None:
+        least = 2 if self.kind == "recall" else COPY_DISTANCE + 1
+        checks.count("context", self.context, least=least, hint=f" for the task {self.kind!r}")
+
+    @property
+    def digest(self) -> str:
+        return f"{self.kind} of {self.vocab} symbols"
+
+    @property
+    def references(self) -> tuple[ReferenceLine, ...]:
+        guess = math.log(self.vocab)
+        return (ReferenceLine("constant guess", guess), self.reference)
+
+    @property
+    def reference(self) -> ReferenceLine:
+        return ReferenceLine("9/10 of a constant guess", 0.9 * math.log(self.vocab))
+
+    def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:
+        rng = generator(self.seed, split, step)
+        if self.kind == "copy":
+            inputs = torch.from_numpy(rng.integers(self.vocab, size=(size, self.context)))
+            targets = torch.full_like(inputs, IGNORED)
+            targets[:, COPY_DISTANCE:] = inputs[:, :-COPY_DISTANCE]
+            return inputs, targets
+        half = self.context // 2
+        string = torch.from_numpy(rng.integers(self.vocab, size=(size, half)))
+        row = string.repeat(1, 4)[:, : self.context + 1]
+        targets = row[:, 1:].clone()
+        targets[:, :half] = IGNORED
+        return row[:, :-1].contiguous(), targets
