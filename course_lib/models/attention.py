@@ -187,13 +187,14 @@ class Attention(nn.Module):
         return self.w_o(self.mix(q, k, v, mask).transpose(-3, -2).flatten(-2))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Values mixed by the attention map, all (…, heads, tokens, head_dim), by the fastest way there is."""
+        """Values mixed by the attention map, all (…, heads, tokens, head_dim), the fastest way there is."""
         if self.kind == "softmax":
             if self.position_bias is None and mask is None:
                 return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
             # Kernels know no windows: these become part of the batch.
-            flat = (x.flatten(0, -4) for x in (q, k, v))
-            mixed = F.scaled_dot_product_attention(*flat, attn_mask=self._added(q, mask))
+            flat_q, flat_k, flat_v = (x.flatten(0, -4) for x in (q, k, v))
+            added = self._added(q, mask)
+            mixed = F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=added)
             return mixed.view_as(q)
         if self.kind == "focused" and mask is None and not self.causal and self.position_bias is None:
             return linear_attention(q, k, v)
@@ -203,7 +204,7 @@ class Attention(nn.Module):
         """What the kernel is to add to the scores: (1 or batch·windows, heads, queries, keys)."""
         zero = q.new_zeros(self.heads, q.shape[-2], q.shape[-2])
         bias = zero if self.position_bias is None else self.position_bias()
-        visible = visible_keys(*bias.shape[-2:], self.causal, q.device)
+        visible = visible_keys(q.shape[-2], q.shape[-2], self.causal, q.device)
         if mask is not None:
             visible = visible & mask.unsqueeze(1)
         if mask is None and not self.causal:

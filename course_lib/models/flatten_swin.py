@@ -28,9 +28,7 @@ class FocusedAttention(Attention):
     def __init__(self, d_model: int, heads: int, *, side: int, kind: str, qk_norm: bool) -> None:
         super().__init__(d_model, heads, kind=kind, causal=False, qk_norm=qk_norm)
         self.side = side
-        self.depthwise = nn.Conv2d(
-            d_model, d_model, KERNEL, padding=KERNEL // 2, groups=d_model, bias=False
-        )
+        self.depthwise = nn.Conv2d(d_model, d_model, KERNEL, padding=KERNEL // 2, groups=d_model, bias=False)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         channels = v.transpose(-2, -1).flatten(1, 2)  # (batch, d_model, tokens)

@@ -1,5 +1,7 @@
 """From an image to a map of tokens."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,8 +43,7 @@ class PatchEmbedding(nn.Module):
         # Half as wide before each halving, as every token stands for a quarter of the pixels.
         widths = [channels, *(max(1, d_model >> (halvings - i)) for i in range(1, halvings + 1))]
         self.convs = nn.ModuleList(
-            nn.Conv2d(inside, out, 3, stride=2, padding=1, bias=False)
-            for inside, out in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(inside, out, 3, stride=2, padding=1, bias=False) for inside, out in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
         size = 1 if halvings else patch

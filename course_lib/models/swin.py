@@ -137,7 +137,15 @@ class WindowBlock(StageBlock):
     mask: Tensor | None
 
     def __init__(
-        self, d_model: int, attention: Attention, norm: str, *, merges: bool, side: int, window: int, shift: int
+        self,
+        d_model: int,
+        attention: Attention,
+        norm: str,
+        *,
+        merges: bool,
+        side: int,
+        window: int,
+        shift: int,
     ) -> None:
         super().__init__(d_model, attention, norm, merges=merges)
         self.window, self.shift = window, shift
