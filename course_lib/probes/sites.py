@@ -18,8 +18,8 @@ class AttentionSite:
     """
 
     queries: str
-    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim); windows
-    may stand behind the batch."""
+    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim),
+    where windows may stand behind the batch."""
     keys: str
     w_q: str
     """Parameter W_q, (d_model, d_model), one row per query component."""
