@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from course_lib.cli.options import add_config_options, given, whole
+from course_lib.cli.options import PRESET_HELP, add_config_options, given, whole
 from course_lib.cli.output import (
     COMPARISON,
     INTERRUPTED,
@@ -22,15 +22,15 @@ from course_lib.cli.output import (
 )
 from course_lib.devices import use_available_cores
 from course_lib.training.compare import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
-from course_lib.training.config import PRESETS, preset
 from course_lib.training.distributed import launched
 from course_lib.training.interrupt import uninterrupted
+from course_lib.training.presets import preset, preset_of
 from course_lib.training.snapshot import write_atomically
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument("--preset", default="live", help=f"one of {', '.join(PRESETS)} (default: live)")
+    command.add_argument("--preset", help=PRESET_HELP)
     command.add_argument("--arms", default=",".join(DEFAULT_ARMS), help=f"from {', '.join(ARMS)}")
     command.add_argument("--out", type=Path, help="folder to write to (default: runs/PRESET-seed-SEED)")
     command.add_argument("--force", action="store_true", help="overwrite a run that the folder holds")
@@ -45,11 +45,10 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"compare is started in {size} processes: expected 1; try train, which shares a run")
     own = given(options)
     own.pop("warmup")  # of the arms that have one; a config of its own would give it to all
-    base = preset(
-        options.preset, optimizer="adamw2", **own
-    )  # so that a group may have a τ; an arm has its own
+    name = options.preset or preset_of(own.get("model"))
+    base = preset(name, optimizer="adamw2", **own)  # so that a group may have a τ; an arm has its own
     arms = list(dict.fromkeys(options.arms.split(",")))
-    out = options.out or Path("runs") / f"{options.preset}-seed-{base.seed}"
+    out = options.out or Path("runs") / f"{name}-seed-{base.seed}"
     if not options.force:
         check_unused(out)
     make_folder(out)

@@ -7,6 +7,9 @@ from typing import Any, NoReturn
 
 from course_lib.training.config import RunConfig
 from course_lib.training.distributed import launched
+from course_lib.training.presets import PRESETS
+
+PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name, or live)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +40,8 @@ def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text:
         kind = {"action": argparse.BooleanOptionalAction}
     elif isinstance(default, int):
         kind = {"type": whole}
+    elif name == "depths":
+        kind = {"type": whole, "nargs": "+", "metavar": "BLOCKS"}
     elif isinstance(default, tuple):
         kind = {"type": _number, "nargs": len(default), "metavar": "BETA"}
     elif isinstance(default, float) or name == "clip":

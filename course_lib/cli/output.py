@@ -91,10 +91,13 @@ def print_table(results: Sequence[ArmResult], samples: Sequence[str | None]) -> 
     """One row per arm, the reference line, and what each arm's model has written."""
     rows = [result.to_dict() for result in results]
     reference = rows[0]["reference"]
+    images = "accuracy" in reference
+    accuracy = {"val. accuracy": [_shown(row["final_val_accuracy"], ".3f") for row in rows]}
     table = pd.DataFrame(
         {
             "arm": [row["arm"] for row in rows],
             "val. loss": [_shown(row["final_val_loss"], ".3f") for row in rows],
+            **(accuracy if images else {}),
             "verdict": [row["verdict"] for row in rows],
             "learnt": ["yes" if row["learnt"] else "no" for row in rows],
             "first collapse": [_shown(row["first_collapse_step"], "d") for row in rows],
@@ -102,7 +105,10 @@ def print_table(results: Sequence[ArmResult], samples: Sequence[str | None]) -> 
         }
     )
     print(table.to_string(index=False))
-    print(f"learnt: below the {reference['name']} line, {reference['loss']:.3f} nats")
+    if images:
+        print(f"learnt: above the {reference['name']} line, accuracy {reference['accuracy']:.3f}")
+    else:
+        print(f"learnt: below the {reference['name']} line, {reference['loss']:.3f} nats")
     for result, text in zip(results, samples, strict=True):
         if text is not None:
             print(f"{result.arm} writes: {text!r}")

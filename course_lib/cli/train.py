@@ -14,7 +14,7 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import record as reported
 
 from course_lib import checks
-from course_lib.cli.options import add_config_options, given, whole
+from course_lib.cli.options import PRESET_HELP, add_config_options, given, whole
 from course_lib.cli.output import (
     CHECKPOINT,
     INTERRUPTED,
@@ -30,8 +30,9 @@ from course_lib.cli.output import (
 )
 from course_lib.devices import use_available_cores
 from course_lib.training.compare import ArmResult
-from course_lib.training.config import PRESETS, RunConfig, preset
+from course_lib.training.config import RunConfig
 from course_lib.training.distributed import World, join, leave
+from course_lib.training.presets import preset, preset_of
 from course_lib.training.run import Run
 from course_lib.training.snapshot import Snapshot
 
@@ -41,7 +42,7 @@ SAVE_EVERY = 100
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument("--preset", help=f"one of {', '.join(PRESETS)} (default: live)")
+    command.add_argument("--preset", help=PRESET_HELP)
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
     command.add_argument(
         "--save-every",
@@ -126,7 +127,8 @@ def _start(options: argparse.Namespace, world: World) -> Run:
             raise ValueError("--resume and --force are both given: expected one; --force begins anew")
         run = _resumed(options, world)
     else:
-        config = preset(options.preset or "live", **given(options))
+        own = given(options)
+        config = preset(options.preset or preset_of(own.get("model")), **own)
         if not options.force:
             check_unused(options.out)
         run = Run(config, world)

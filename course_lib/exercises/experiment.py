@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from course_lib.data import load_text
-from course_lib.probes import uniform_rank
-from course_lib.training import Run, RunConfig, losses, probed
+from course_lib.training import Run, RunConfig, losses, mean_over_heads, probed
 
 
 def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
@@ -23,15 +23,18 @@ def train(config: RunConfig, label: str = "training", until: int | None = None) 
 
 
 def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """What became of runs, one row each; entropy and rank (× uniform's) of each layer in order."""
+    """What became of runs, one row each; entropy and rank (× its unit) of each layer in order."""
     rows = {}
     for name, run in runs.items():
         verdict = run.verdict()
+        ranks = ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers)
+        accuracy = {} if verdict.accuracy is None else {"validation accuracy": f"{verdict.accuracy:.2f}"}
         rows[name] = {
             "verdict": verdict.name,
             "validation loss": f"{verdict.loss:.2f}",
+            **accuracy,
             "entropy by layer": ", ".join(f"{layer.entropy:.2f}" for layer in verdict.layers),
-            "rank by layer (× uniform)": ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers),
+            f"rank by layer (× {verdict.rank_unit})": ranks,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -41,17 +44,17 @@ def step_table(run: Run) -> pd.DataFrame:
 
     Columns: `loss` (nats); `rho`, the largest σ₁ ratio of any W_q or W_k; `sigma`, the largest
     σ₁(W_qᵀW_k); `score`, the largest score; `entropy` of the sharpest layer, and that layer's `rank` as a
-    multiple of uniform attention's.
+    multiple of its reference (uniform attention's where attention is causal).
     """
     steps, entropies = probed(run.records, "entropy")
-    layers = entropies.mean(-1)
+    layers = mean_over_heads(entropies)
     sharpest = layers.argmin(1)
-    ranks = probed(run.records, "attention_rank")[1].mean(-1) / uniform_rank(run.config.context)
+    ranks = mean_over_heads(probed(run.records, "attention_rank")[1]) / np.array(run.reference_ranks)
     table = pd.DataFrame(
         {
             "loss": losses(run.records)[steps],
-            "sigma": probed(run.records, "qk_sigma")[1].max((1, 2)),
-            "score": probed(run.records, "max_logit")[1].max((1, 2)),
+            "sigma": np.fmax.reduce(probed(run.records, "qk_sigma")[1], axis=(1, 2)),
+            "score": np.fmax.reduce(probed(run.records, "max_logit")[1], axis=(1, 2)),
             "entropy": layers.min(1),
             "rank": ranks[range(len(steps)), sharpest],
         },

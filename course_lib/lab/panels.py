@@ -21,8 +21,9 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 from course_lib.lab.words import number, verdict_html
+from course_lib.models import DISTRIBUTIONS
 from course_lib.plots.palette import LAYER_COLORS, REFERENCE_COLOR
-from course_lib.training import Change, Record, Run
+from course_lib.training import Change, Record, Run, mean_over_heads
 from course_lib.training.records import layer_of
 from course_lib.training.verdict import LOW_ENTROPY
 
@@ -239,7 +240,7 @@ class Panels:
         self._probes: list[Record] = []
         self._marked = -1
         self._tau: float | None = -1.0
-        steps, layers = run.config.steps, run.config.layers
+        steps, layers = run.config.steps, len(run.sites)
         references = [(f"{line.name} {line.loss:.2f}", line.loss) for line in run.task.references]
         # A text of one letter has no loss to speak of; an axis needs a height.
         top = max(0.1, np.log(run.task.vocab), *(loss for _, loss in references))
@@ -251,7 +252,7 @@ class Panels:
             set_line(self.loss.ghost, np.array([r.step for r in previous.records])[at], curve[None, at])
         self.entropy.clear(steps, 0.0, 1.0)
         self.entropy.draw_levels([(f"low: below {LOW_ENTROPY}", LOW_ENTROPY)])
-        distribution = run.config.attention in ("softmax", "uniform")
+        distribution = run.config.attention in DISTRIBUTIONS
         self.entropy.figure.title = (
             "Attention entropy (1 uniform, 0 one-hot)"
             if distribution
@@ -301,8 +302,10 @@ class Panels:
         steps = np.array([record.step for record in self._probes], dtype=np.float64)
         at = _thinned(len(steps))
         kept = [self._probes[i] for i in at]
-        self.entropy.draw(steps[at], np.stack([r.probes["entropy"].mean(-1) for r in kept], axis=1))
-        self.sigma.draw(steps[at], np.stack([r.probes["qk_sigma"].max(-1) for r in kept], axis=1))
+        entropies = np.stack([mean_over_heads(r.probes["entropy"]) for r in kept], axis=1)
+        self.entropy.draw(steps[at], entropies)
+        sigmas = np.stack([np.fmax.reduce(r.probes["qk_sigma"], axis=-1) for r in kept], axis=1)
+        self.sigma.draw(steps[at], sigmas)
         # The record after the last update has no step to measure.
         stepped = [record for record in kept if "sigma_ratio" in record.probes]
         if stepped:
@@ -326,7 +329,7 @@ class Panels:
             self.ratio.draw_levels([] if run.tau is None else [(f"τ = {number(run.tau)}", run.tau)])
 
     def _draw_map_axes(self, run: Run) -> None:
-        rows, columns = min(run.config.layers, MAX_TILES[0]), min(run.config.heads, MAX_TILES[1])
+        rows, columns = min(len(run.sites), MAX_TILES[0]), min(max(run.heads), MAX_TILES[1])
         ticks = (
             [((i + 0.5) / columns, f"head {i + 1}") for i in range(columns)],
             [(1 - (i + 0.5) / rows, f"{i + 1}") for i in range(rows)],
@@ -339,16 +342,21 @@ class Panels:
 def map_picture(maps: Sequence[Tensor]) -> bytes:
     """All attention maps as one PNG: a row of tiles for each layer, a tile for each head.
 
-    Brightness goes with the square root of the weight, so that a uniform row of 1/64 can be seen.
+    Brightness goes with the square root of the weight, so that a uniform row of 1/64 can be seen. All tiles
+    are as large as the largest map's; layers with fewer heads have empty tiles.
     """
     shown = [layer[: MAX_TILES[1]].detach().float() for layer in maps[: MAX_TILES[0]]]
-    tokens = shown[0].shape[-1]
+    tokens = max(layer.shape[-1] for layer in shown)
     if tokens > TILE:  # the largest weight of each patch: a sharp map stays sharp
         shown = [F.max_pool2d(layer, -(-tokens // TILE), ceil_mode=True) for layer in shown]
+    side, heads = (max(layer.shape[dim] for layer in shown) for dim in (-1, 0))
+    shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
     if all((layer.triu(1) == 0).all() for layer in shown):  # causal: leave out what cannot be seen
         hidden = torch.ones_like(shown[0][0], dtype=torch.bool).triu(1)
         shown = [layer.masked_fill(hidden, torch.nan) for layer in shown]
-    framed = torch.stack([F.pad(layer, (1, 1, 1, 1), value=torch.nan) for layer in shown])
+    framed = torch.stack(
+        [F.pad(layer, (1, 1, 1, 1, 0, heads - len(layer)), value=torch.nan) for layer in shown]
+    )
     picture = framed.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
     return _png(picture.cpu().numpy())
 

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
-from course_lib.training import Run, RunConfig, Verdict, probed
+from course_lib.training import Run, RunConfig, Verdict, mean_over_heads, probed
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
@@ -51,11 +51,15 @@ def summary(run: Run) -> str:
     """What the charts show at this moment, for those who cannot see them."""
     if not run.records:
         return "No step made yet; all charts are empty."
-    parts = [f"Step {run.updates} of {run.config.steps}: loss {run.records[-1].loss:.2f}"]
+    last = run.records[-1]
+    parts = [f"Step {run.updates} of {run.config.steps}: loss {last.loss:.2f}"]
+    if last.accuracy is not None:
+        parts.append(f"accuracy {last.accuracy:.2f}")
     for quantity, name in (("entropy", "entropy"), ("qk_sigma", "σ₁ of W_qᵀW_k")):
         _, values = probed(run.records, quantity)
         if len(values) and np.isfinite(values[-1]).any():
-            layers = values[-1].mean(-1) if quantity == "entropy" else values[-1].max(-1)
+            last = values[-1]
+            layers = mean_over_heads(last) if quantity == "entropy" else np.fmax.reduce(last, axis=-1)
             parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
     return "; ".join(parts) + f"; verdict: {run.verdict().name}."
 
@@ -73,13 +77,16 @@ def verdict_html(verdict: Verdict | None) -> str:
 
 
 def _rows(verdict: Verdict) -> str:
-    line = f"{verdict.reference.name} {verdict.reference.loss:.2f}"
-    side = "below" if verdict.learnt else "not below"
-    rows = f"<tr><th>loss</th><td>{_figure(verdict.loss)}</td><td>{side} {escape(line)}</td></tr>"
+    line, value = verdict.reference, verdict.loss
+    name, height, side = "loss", line.loss, "below"
+    if verdict.accuracy is not None and line.accuracy is not None:
+        name, height, side, value = "accuracy", line.accuracy, "above", verdict.accuracy
+    note = f"{side if verdict.learnt else f'not {side}'} {escape(line.name)} {height:.2f}"
+    rows = f"<tr><th>{name}</th><td>{_figure(value)}</td><td>{note}</td></tr>"
     if verdict.first_collapse_step is not None:
         rows += f"<tr><th>since</th><td>step {verdict.first_collapse_step}</td></tr>"
     if verdict.layers:
-        rows += "<tr><th></th><th>entropy</th><th>rank, × uniform’s</th></tr>"
+        rows += f"<tr><th></th><th>entropy</th><th>rank, × {verdict.rank_unit}’s</th></tr>"
     for i, layer in enumerate(verdict.layers, 1):
         h = "none" if np.isnan(layer.entropy) else _figure(layer.entropy)
         h += _flag(layer.sharp)

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from course_lib import checks
 
-ATTENTION_KINDS = ("softmax", "sigmoid", "relu2", "identity", "uniform")
-"""How scores become weights. Only softmax and uniform give each query a distribution over keys."""
+ATTENTION_KINDS = ("softmax", "sigmoid", "relu2", "identity", "uniform", "focused")
+"""How scores become weights. "focused" is focused linear attention (arXiv 2308.00442)."""
+
+DISTRIBUTIONS = ("softmax", "uniform", "focused")
+"""The kinds that give each query a distribution over keys: weights of at least 0 with sum 1."""
+
+TINY = 1e-6
+"""Least number that a sum of focused scores is divided by."""
 
 
 def visible_keys(queries: int, keys: int, causal: bool, device: torch.device) -> Tensor:
@@ -22,9 +28,27 @@ def visible_keys(queries: int, keys: int, causal: bool, device: torch.device) ->
     return everything.tril() if causal else everything
 
 
-def attention_logits(q: Tensor, k: Tensor) -> Tensor:
-    """Scores q·k/√head_dim: (…, queries, head_dim), (…, keys, head_dim) → (…, queries, keys)."""
+def attention_logits(q: Tensor, k: Tensor, kind: str = "softmax") -> Tensor:
+    """Scores: (…, queries, head_dim), (…, keys, head_dim) → (…, queries, keys).
+
+    q·k/√head_dim; of the kind "focused" φ(q)·φ(k), which is never negative (see `focus`).
+    """
+    if kind == "focused":
+        return focus(q) @ focus(k).transpose(-2, -1)
     return q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+
+
+def focus(x: Tensor) -> Tensor:
+    """φ of focused linear attention (Han et al., arXiv 2308.00442) with p = 3, (…, head_dim) → the same.
+
+    φ(x) = ‖r‖ r³/‖r³‖ with r = ReLU(x) and the cube taken component by component: as long as r, but turned
+    towards its largest components, so that near directions come nearer and far ones part. A vector
+    without a positive component becomes zero.
+    """
+    r = x.relu()
+    # The direction of r³ does not depend on the length of r: at length 1 no cube is lost to rounding.
+    u = r / r.detach().amax(-1, keepdim=True).clamp(min=TINY)
+    return F.normalize(u * u * u, dim=-1) * r.norm(dim=-1, keepdim=True)
 
 
 def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
@@ -32,19 +56,23 @@ def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
 
     Args:
         logits: (…, queries, keys), natural-log units.
-        visible: bool (queries, keys).
-        kind: one of `ATTENTION_KINDS`. The three kinds without a softmax are divided by the number
+        visible: bool (queries, keys), or of a shape that fits `logits`.
+        kind: one of `ATTENTION_KINDS`. The three kinds without a sum of one are divided by the number
             n of visible keys so that their output does not grow with the context: sigmoid(z − log n),
-            ReLU(z)²/n, z/n.
+            ReLU(z)²/n, z/n. Focused scores are divided by their sum.
 
     Returns:
-        A, of the shape of `logits`. Rows sum to one for softmax and uniform only.
+        A, of the shape of `logits`. Rows sum to one for `DISTRIBUTIONS` only, and of the kind "focused" not
+        where a query has no score above zero: that row is zero.
     """
     n = visible.sum(-1, keepdim=True).to(logits.dtype)
     if kind == "softmax":
         return logits.masked_fill(~visible, -torch.inf).softmax(-1)
     if kind == "uniform":
         return (visible / n).expand_as(logits)
+    if kind == "focused":
+        seen = logits * visible
+        return seen / seen.sum(-1, keepdim=True).clamp(min=TINY)
     if kind == "sigmoid":
         raw = torch.sigmoid(logits - n.log())
     elif kind == "relu2":
@@ -54,8 +82,43 @@ def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
     return raw * visible
 
 
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What focused attention without a mask mixes, without its map: the cost is linear in the tokens.
+
+    φ(q)(φ(k)ᵀv), each row divided by φ(q)·Σφ(k): all three (…, tokens, head_dim) → the same.
+    """
+    q, k = focus(q), focus(k)
+    total = q @ k.sum(-2).unsqueeze(-1)
+    return q @ (k.transpose(-2, -1) @ v) / total.clamp(min=TINY)
+
+
+class RelativePositionBias(nn.Module):
+    """One learned number per head and offset between two places of a window (Swin, arXiv 2103.14030).
+
+    Args:
+        heads: number of heads.
+        window: side of the window, in places.
+
+    Returns:
+        (heads, window², window²), to be added to the scores.
+    """
+
+    index: Tensor
+
+    def __init__(self, heads: int, window: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding((2 * window - 1) ** 2, heads)
+        row, column = torch.arange(window**2) // window, torch.arange(window**2) % window
+        down, right = row[:, None] - row, column[:, None] - column
+        index = (down + window - 1) * (2 * window - 1) + right + window - 1
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table(self.index).permute(2, 0, 1)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention without biases.
+    """Multi-head self-attention; its projections have no biases.
 
     Args:
         d_model: width of the input and of the output.
@@ -63,8 +126,11 @@ class Attention(nn.Module):
         kind: how scores become weights, one of `ATTENTION_KINDS`.
         causal: whether a query sees only itself and what came before.
         qk_norm: LayerNorm on each head's queries and keys (Dehghani et al., arXiv 2302.05442).
+        window: side of the square window that the tokens fill; its relative position bias is added to the
+            scores. None for no such bias.
 
-    Shapes: (batch, tokens, d_model) → the same.
+    Shapes: (batch, tokens, d_model) → the same; or (batch, windows, tokens, d_model), and each window on
+    its own.
     """
 
     def __init__(
@@ -75,6 +141,7 @@ class Attention(nn.Module):
         kind: str = "softmax",
         causal: bool = True,
         qk_norm: bool = False,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         if d_model % heads:
@@ -91,28 +158,56 @@ class Attention(nn.Module):
         self.w_o = nn.Linear(d_model, d_model, bias=False)
         self.q_norm = nn.LayerNorm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(self.head_dim) if qk_norm else nn.Identity()
+        self.position_bias = RelativePositionBias(heads, window) if window else None
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """(batch, tokens, d_model) → (batch, heads, tokens, head_dim)."""
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        """(…, tokens, d_model) → (…, heads, tokens, head_dim)."""
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(-3, -2)
 
     def queries_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Each head's queries and keys, (batch, heads, tokens, head_dim), QK-norm included."""
+        """Each head's queries and keys, (…, heads, tokens, head_dim), QK-norm included."""
         q = self.q_norm(self.split_heads(self.w_q(x)))
         k = self.k_norm(self.split_heads(self.w_k(x)))
         return q, k
 
-    def attention(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and attention map, both (batch, heads, queries, keys), written out in full."""
-        logits = attention_logits(q, k)
+    def attention(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scores and attention map, both (…, heads, queries, keys), written out in full."""
+        logits = attention_logits(q, k, self.kind)
+        if self.position_bias is not None:
+            logits = logits + self.position_bias()
         visible = visible_keys(q.shape[-2], k.shape[-2], self.causal, q.device)
+        if mask is not None:
+            visible = visible & mask.unsqueeze(1)
         return logits, attention_weights(logits, visible, self.kind)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix the tokens; `mask`, bool (windows, queries, keys), tells which keys a query may see."""
         v = self.split_heads(self.w_v(x))
         q, k = self.queries_and_keys(x)
+        return self.w_o(self.mix(q, k, v, mask).transpose(-3, -2).flatten(-2))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Values mixed by the attention map, all (…, heads, tokens, head_dim), the fastest way there is."""
         if self.kind == "softmax":
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        else:
-            mixed = self.attention(q, k)[1] @ v
-        return self.w_o(mixed.transpose(1, 2).flatten(2))
+            if self.position_bias is None and mask is None:
+                return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            # Kernels know no windows: these become part of the batch.
+            flat_q, flat_k, flat_v = (x.flatten(0, -4) for x in (q, k, v))
+            added = self._added(q, mask)
+            mixed = F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=added)
+            return mixed.view_as(q)
+        if self.kind == "focused" and mask is None and not self.causal and self.position_bias is None:
+            return linear_attention(q, k, v)
+        return self.attention(q, k, mask)[1] @ v
+
+    def _added(self, q: Tensor, mask: Tensor | None) -> Tensor:
+        """What the kernel is to add to the scores: (1 or batch·windows, heads, queries, keys)."""
+        zero = q.new_zeros(self.heads, q.shape[-2], q.shape[-2])
+        bias = zero if self.position_bias is None else self.position_bias()
+        visible = visible_keys(q.shape[-2], q.shape[-2], self.causal, q.device)
+        if mask is not None:
+            visible = visible & mask.unsqueeze(1)
+        if mask is None and not self.causal:
+            return bias.unsqueeze(0)
+        added = torch.where(visible, bias, -torch.inf)
+        return added.expand(*q.shape[:-3], *bias.shape).flatten(0, -4)

@@ -1,16 +1,13 @@
 """A GPT that is read in one sitting: embeddings, blocks, head."""
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import checks
 from course_lib.models.attention import ATTENTION_KINDS, Attention
-
-NORM_PLACES = ("pre", "post")
+from course_lib.models.block import NORM_PLACES, Block, init_weights
 
 
 @dataclass(frozen=True)
@@ -39,67 +36,30 @@ class GPTConfig:
         checks.flag("qk_norm", self.qk_norm)
 
 
-class MLP(nn.Module):
-    """Two matrices and their biases with a GELU between them: (…, d_model) → (…, d_model)."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.w_in = nn.Linear(d_model, 4 * d_model)
-        self.w_out = nn.Linear(4 * d_model, d_model)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w_out(F.gelu(self.w_in(x)))
-
-
-class Block(nn.Module):
-    """Attention, then MLP, each added to the residual stream."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.pre_norm = config.norm == "pre"
-        self.norm_attention = nn.LayerNorm(config.d_model)
-        self.attention = Attention(
-            config.d_model, config.heads, kind=config.attention, qk_norm=config.qk_norm
-        )
-        self.norm_mlp = nn.LayerNorm(config.d_model)
-        self.mlp = MLP(config.d_model)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.pre_norm:
-            x = x + self.attention(self.norm_attention(x))
-            return x + self.mlp(self.norm_mlp(x))
-        x = self.norm_attention(x + self.attention(x))
-        return self.norm_mlp(x + self.mlp(x))
-
-
 class GPT(nn.Module):
-    """Decoder-only Transformer: ids (batch, tokens) → logits (batch, tokens, vocab).
-
-    Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by
-    1/√(2·layers) as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are
-    drawn as `nn.Linear` does. (With biases at zero `copy` crashes just as well: bench/biases.py.)
-    """
+    """Decoder-only Transformer: ids (batch, tokens) → logits (batch, tokens, vocab)."""
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab, config.d_model)
         self.position_embedding = nn.Embedding(config.context, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(
+                config.d_model,
+                Attention(config.d_model, config.heads, kind=config.attention, qk_norm=config.qk_norm),
+                config.norm,
+            )
+            for _ in range(config.layers)
+        )
         self.final_norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
         self.head = nn.Linear(config.d_model, config.vocab, bias=False)
-        self.init_weights(generator)
+        init_weights(self, config.layers, generator)
 
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draw every matrix and bias anew; LayerNorms start as the identity."""
-        residual = 0.02 / math.sqrt(2 * self.config.layers)
-        for name, module in self.named_modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                std = residual if name.endswith(("w_o", "w_out")) else 0.02
-                nn.init.normal_(module.weight, std=std, generator=generator)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                edge = 1 / math.sqrt(module.in_features)
-                nn.init.uniform_(module.bias, -edge, edge, generator=generator)
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Tokens that the attention of each block looks at."""
+        return (self.config.context,) * self.config.layers
 
     def forward(self, ids: Tensor) -> Tensor:
         tokens = ids.shape[-1]

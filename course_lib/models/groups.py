@@ -3,19 +3,26 @@
 from torch import nn
 
 GROUPS = ("qk", "vo", "mlp", "embedding", "head", "norm")
-"""W_q and W_k; W_v and W_o; the MLPs; embeddings; the output head; LayerNorms (vectors only)."""
+"""W_q and W_k; W_v, W_o and what else is done to values; the MLPs and what else is done to every token by
+itself, such as patch merging; embeddings of symbols, patches, positions and offsets; the output head; norms
+(vectors only)."""
 
 BLOCK_GROUPS = ("qk", "vo", "mlp")
 """The matrices inside the blocks: those that the σ₁ bound covers by default."""
 
 _MEMBERS = {
+    # First: a norm inside a patch merging or a stem is a norm.
+    "norm": {
+        "norm_attention", "norm_mlp", "final_norm", "embedding_norm", "q_norm", "k_norm", "norm", "norms",
+    },
     "qk": {"w_q", "w_k"},
-    "vo": {"w_v", "w_o"},
-    "mlp": {"mlp"},
-    "embedding": {"token_embedding", "position_embedding"},
+    "vo": {"w_v", "w_o", "depthwise"},
+    "mlp": {"mlp", "merging"},
+    "embedding": {
+        "token_embedding", "position_embedding", "patch_embedding", "class_token", "position_bias",
+    },
     "head": {"head"},
-    "norm": {"norm_attention", "norm_mlp", "final_norm", "q_norm", "k_norm"},
-}
+}  # fmt: skip
 
 
 def group_of(name: str) -> str:

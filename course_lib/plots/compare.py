@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.plots.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
-from course_lib.probes import uniform_rank
 from course_lib.training.compare import ArmResult
-from course_lib.training.records import losses, probed
+from course_lib.training.records import accuracies, losses, mean_over_heads, probed
 from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
 
 SMOOTHING = 10
@@ -37,13 +36,16 @@ def compare_figure(results: Sequence[ArmResult]) -> Figure:
         raise ValueError("results is empty: expected at least one trained arm")
     figure = Figure(figsize=(12, 8), layout="constrained")
     loss, entropy, rank, ratio = figure.subplots(2, 2).flatten()
-    _draw_loss(loss, results)
+    images = results[0].run.task.reference.accuracy is not None
+    (_draw_accuracy if images else _draw_loss)(loss, results)
     _draw_sharpest_layer(entropy, results, "entropy")
     entropy.axhline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
     entropy.set(title="Attention entropy, lowest layer", ylabel="entropy (1 = uniform)", ylim=(-0.02, 1.05))
     _draw_sharpest_layer(rank, results, "attention_rank")
     rank.axhline(LOW_RANK, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
-    rank.set(title="Rank of that layer's attention map", ylabel="effective rank (× uniform)")
+    rank.set(
+        title="Rank of that layer's attention map", ylabel=f"effective rank (× {results[0].run.rank_unit})"
+    )
     _draw_ratio(ratio, results)
     for axes in (loss, entropy, rank, ratio):
         axes.set_xlabel("step")
@@ -64,21 +66,39 @@ def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
             color=ARM_COLORS[result.arm],
             label=ARM_LABELS[result.arm],
         )
-    task = results[0].run.task
-    for line in task.references:
-        axes.axhline(line.loss, color=REFERENCE_COLOR, linestyle="--", linewidth=0.8)
-        axes.annotate(
-            line.name,
-            (1.0, line.loss),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, -2),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=REFERENCE_COLOR,
-        )
+    for line in results[0].run.task.references:
+        _draw_reference(axes, line.name, line.loss)
     axes.set(title=f"Training loss, mean of {SMOOTHING} steps", ylabel="loss (nats)")
+
+
+def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
+    """Of images: what the verdict rests on, the validation accuracy as a dot at the end."""
+    for result in results:
+        color, records = ARM_COLORS[result.arm], result.run.records
+        steps = [r.step for r in records]
+        axes.plot(steps, _smooth(accuracies(records)), color=color, label=ARM_LABELS[result.arm])
+        if records[-1].val_accuracy is not None:
+            axes.plot(steps[-1], records[-1].val_accuracy, "o", color=color, clip_on=False)
+    for line in results[0].run.task.references:
+        if line.accuracy is not None:
+            _draw_reference(axes, line.name, line.accuracy)
+    title = f"Training accuracy, mean of {SMOOTHING} steps; dot: validation"
+    axes.set(title=title, ylabel="accuracy", ylim=(0, 1))
+
+
+def _draw_reference(axes: Axes, name: str, height: float) -> None:
+    axes.axhline(height, color=REFERENCE_COLOR, linestyle="--", linewidth=0.8)
+    axes.annotate(
+        name,
+        (1.0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, -2),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=REFERENCE_COLOR,
+    )
 
 
 def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str) -> None:
@@ -88,9 +108,11 @@ def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str
         _, entropy = probed(result.run.records, "entropy")
         if len(steps) == 0:
             continue
-        curve = values[:, entropy[-1].mean(-1).argmin()].mean(-1)
+        last = mean_over_heads(entropy[-1])
+        layer = 0 if np.isnan(last).all() else int(np.nanargmin(last))
+        curve = mean_over_heads(values[:, layer])
         if quantity == "attention_rank":
-            curve = curve / uniform_rank(result.run.config.context)
+            curve = curve / result.run.reference_ranks[layer]
         axes.plot(steps, curve, color=ARM_COLORS[result.arm])
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 from course_lib.plots.attention import draw_map, equally_sharp_ranks_apart
 from course_lib.plots.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.plots.picture import Picture, finish, label, listed, panels
-from course_lib.probes import uniform_rank
-from course_lib.training import Run, losses, probed
+from course_lib.training import Run, losses, mean_over_heads, probed
 from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
 
 SMOOTHING = 9
@@ -90,37 +89,40 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     for i, (arm, run) in enumerate(runs.items()):
         style = {"color": _color(arm, i), "linewidth": 2, "label": _name(arm)}
         steps, entropies = probed(run.records, "entropy")
-        ranks = probed(run.records, "attention_rank")[1] / uniform_rank(run.config.context)
-        scores = probed(run.records, "max_logit")[1]
+        ranks = mean_over_heads(probed(run.records, "attention_rank")[1][:, layer])
+        ranks = ranks / run.reference_ranks[layer]
+        entropies = mean_over_heads(entropies[:, layer])
+        scores = np.fmax.reduce(probed(run.records, "max_logit")[1][:, layer], axis=-1)
         loss.plot(smooth(losses(run.records)), **style)
-        h.plot(steps, entropies[:, layer].mean(-1), **style)
-        rank.plot(steps, ranks[:, layer].mean(-1), **style)
-        logit.semilogy(steps, scores[:, layer].max(-1).clip(1e-2), **style)
-        ends[_name(arm)] = (float(entropies[-1, layer].mean()), float(ranks[-1, layer].mean()))
+        h.plot(steps, entropies, **style)
+        rank.plot(steps, ranks, **style)
+        logit.semilogy(steps, scores.clip(1e-2), **style)
+        ends[_name(arm)] = (float(entropies[-1]), float(ranks[-1]))
     h.axhline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
     rank.axhline(LOW_RANK, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
     loss.legend(frameon=False, fontsize=9)
     label(loss, "step", "training loss (nats)")
     label(h, "step", f"entropy H, layer {layer + 1}")
-    label(rank, "step", f"rank (× uniform), layer {layer + 1}")
+    unit = next(iter(runs.values())).rank_unit
+    label(rank, "step", f"rank (× {unit}), layer {layer + 1}")
     label(logit, "step", f"largest score, layer {layer + 1}")
     h.set_ylim(0, 1.03)
     rank.set_ylim(bottom=0)
-    facts = [f"{name}: entropy {e:.2f}, rank {r:.2f} × uniform" for name, (e, r) in ends.items()]
+    facts = [f"{name}: entropy {e:.2f}, rank {r:.2f} × {unit}" for name, (e, r) in ends.items()]
     return finish(
         figure,
-        _history_finding(ends, layer),
+        _history_finding(ends, layer, unit),
         "Four panels against step. Ends: " + "; ".join(facts) + ".",
     )
 
 
-def _history_finding(ends: Mapping[str, tuple[float, float]], layer: int) -> str:
+def _history_finding(ends: Mapping[str, tuple[float, float]], layer: int, unit: str = "uniform") -> str:
     if equally_sharp_ranks_apart(list(ends.values())):
         who = "Both" if len(ends) == 2 else f"All {len(ends)}"
         ranks = [f"{r:.2f} ({name})" for name, (_, r) in ends.items()]
         return (
             f"{who} end equally sharp in layer {layer + 1}, yet their ranks lie far apart: "
-            f"{listed(ranks)} × uniform's"
+            f"{listed(ranks)} × {unit}'s"
         )
     facts = [f"{name} at entropy {e:.2f}, rank {r:.2f}" for name, (e, r) in ends.items()]
     return f"Layer {layer + 1} ends: " + "; ".join(facts)

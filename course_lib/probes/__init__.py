@@ -5,6 +5,7 @@ from course_lib.probes.attention import (
     effective_rank,
     entropy,
     max_logit,
+    reference_rank,
     uniform_rank,
 )
 from course_lib.probes.observe import (
@@ -38,6 +39,7 @@ __all__ = [
     "max_logit",
     "observe",
     "qk_singular_values",
+    "reference_rank",
     "sigma_max",
     "spectral_energy_concentration",
     "stable_rank",

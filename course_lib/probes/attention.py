@@ -7,7 +7,11 @@ from torch import Tensor
 
 
 def entropy(attention: Tensor, visible: Tensor) -> Tensor:
-    """Normalised attention entropy per query.
+    """Normalised attention entropy per query: of weights that are a distribution, which not all kinds are.
+
+    Softmax, uniform and focused linear attention give each query weights of at least 0 with sum 1. Those of a
+    sigmoid and of ReLU² have a sum of their own, which is part of what they say, and which may be 0; those of
+    identity (z/n) can be negative: none of the three has an entropy.
 
     H = −Σ A log A, divided by log(number of visible keys): 1 for a uniform row, 0 for a one-hot row.
 
@@ -49,6 +53,29 @@ def uniform_rank(queries: int, causal: bool = True) -> float:
     rows = torch.ones(queries, queries, dtype=torch.float64)
     rows = rows.tril() if causal else rows
     return effective_rank(torch.linalg.svdvals(rows / rows.sum(-1, keepdim=True))).item()
+
+
+FEW_KEYS = 0.25
+"""Share of the largest rank there could be that a map without a causal mask is compared with."""
+
+
+def reference_rank(tokens: int, causal: bool, thin: int | None = None) -> float:
+    """The effective rank that an attention map of a model is quoted against.
+
+    Causal: that of uniform attention, which the mask alone makes 0.42 (32 tokens) to 0.33 (64) of full.
+    Not causal: a quarter (`FEW_KEYS`) of full. Uniform attention is no measure there: its map has the least
+    rank that a map can have, 1. What the number means: the rank of a sharp map is about the number of
+    different keys that its queries choose, all tokens if each chooses its own, 1 if all choose the same.
+
+    Args:
+        tokens: that attention looks at; in windows, those of a window.
+        causal: whether a query sees only what came before.
+        thin: width of the factors of a map that is a product of two, as in linear attention, which is all
+            the rank it can have; None for no such limit.
+    """
+    if causal:
+        return uniform_rank(tokens)
+    return FEW_KEYS * min(tokens, tokens if thin is None else thin)
 
 
 def max_logit(logits: Tensor, visible: Tensor) -> Tensor:

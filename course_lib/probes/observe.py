@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.models.attention import (
+    DISTRIBUTIONS,
     attention_logits,
     attention_weights,
     visible_keys,
@@ -50,7 +51,8 @@ def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Obs
 
     The model is seen as it evaluates, without dropout. Each quantity is the mean over the probe batch (the
     largest value for `max_logit`); Swin's windows count as so many sequences. Entropy is NaN where weights
-    are no distribution (sigmoid, ReLU², identity).
+    are no distribution (sigmoid, ReLU², identity). Of linear attention the map is the one that it implies,
+    φ(Q)φ(K)ᵀ with rows divided by their sums, without the convolution beside it.
 
     Of a model that is sharded (FSDP2), all processes have to look at the same time; each runs the inputs
     through it and gathers W_q and W_k of one layer after the other.
@@ -81,13 +83,14 @@ def _scores(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Ite
     for site in sites:
         q = _by_head(_part(outputs[site.queries], site, 0, dim=-1), site.heads)
         k = _by_head(_part(outputs[site.keys], site, 1, dim=-1), site.heads)
-        logits = attention_logits(q.float(), k.float())
+        logits = attention_logits(q.float(), k.float(), site.kind)
         visible = visible_keys(q.shape[-2], k.shape[-2], site.causal, q.device)
         if site.bias is not None:
             logits = logits + outputs[site.bias].float()
         mask = masks.get(site.mask)
         if mask is not None:
-            visible = visible & (mask >= 0).repeat(len(q) // len(mask), 1, 1).unsqueeze(1)
+            seen = mask if mask.dtype == torch.bool else mask >= 0
+            visible = visible & seen.repeat(len(q) // len(mask), 1, 1).unsqueeze(1)
         yield logits, visible
 
 
@@ -95,8 +98,10 @@ def _observe_attention(
     observation: Observation, site: AttentionSite, logits: Tensor, visible: Tensor
 ) -> None:
     attention = attention_weights(logits, visible, site.kind)
-    distribution = site.kind in ("softmax", "uniform")
-    h = entropy(attention, visible) if distribution else torch.full_like(attention[..., 0], torch.nan)
+    h = torch.full_like(attention[..., 0], torch.nan)
+    if site.kind in DISTRIBUTIONS:
+        # A focused query without any score above zero has no weights: its row is no distribution.
+        h = torch.where(attention.sum(-1) == 0, h, entropy(attention, visible))
     into = observation.quantities
     into["entropy"].append(h.nanmean((0, 2)))
     into["attention_rank"].append(attention_rank(attention).mean(0))
@@ -122,8 +127,8 @@ def _part(tensor: Tensor, site: AttentionSite, part: int, dim: int) -> Tensor:
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
-    if x.ndim == 4:
-        return x
+    if x.ndim >= 4:
+        return x.flatten(0, -4)  # (batch, windows, …)
     return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2)
 
 

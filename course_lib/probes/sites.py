@@ -18,7 +18,8 @@ class AttentionSite:
     """
 
     queries: str
-    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim)."""
+    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim),
+    where windows may stand behind the batch."""
     keys: str
     w_q: str
     """Parameter W_q, (d_model, d_model), one row per query component."""
@@ -32,10 +33,11 @@ class AttentionSite:
     transposed: bool = False
     """Whether weights have one *column* per component, as GPT-2's Conv1D keeps them."""
     bias: str | None = None
-    """Module whose output is added to the scores: (1 or batch, heads, queries, keys)."""
+    """Module whose output is added to the scores, (heads, queries, keys) or with 1 or the batch before."""
     mask: str | None = None
-    """Module that is called with a mask to be added to the scores, as its second argument or as
-    `attention_mask`: (windows, queries, keys), negative where a key is hidden (0: visible), or None."""
+    """Module that is called with a mask, as its second argument or as `attention_mask`, (windows, queries,
+    keys), or with None: bool, true where a key is visible; or to be added to the scores, negative where a key
+    is hidden and 0 where it is visible."""
 
 
 def attention_sites(model: nn.Module) -> list[AttentionSite]:
@@ -72,6 +74,8 @@ def _ours(name: str, module: Attention) -> AttentionSite:
         heads=module.heads,
         kind=module.kind,
         causal=module.causal,
+        bias=f"{name}.position_bias" if module.position_bias is not None else None,
+        mask=name,
     )
 
 

@@ -1,13 +1,22 @@
 """Runs: what they are made of, how they go, what became of them."""
 
-from course_lib.training.config import OPTIMIZERS, PRESETS, GroupSettings, RunConfig, preset
-from course_lib.training.records import Record, losses, probed, to_frame
-from course_lib.training.run import Run
+from course_lib.training.config import MODELS, OPTIMIZERS, GroupSettings, RunConfig
+from course_lib.training.presets import PRESETS, preset
+from course_lib.training.records import (
+    Record,
+    accuracies,
+    losses,
+    mean_over_heads,
+    probed,
+    to_frame,
+)
+from course_lib.training.run import Run, Score
 from course_lib.training.schedule import SCHEDULES
 from course_lib.training.snapshot import Change, Snapshot
 from course_lib.training.verdict import VERDICTS, LayerState, Verdict, judge
 
 __all__ = [
+    "MODELS",
     "OPTIMIZERS",
     "PRESETS",
     "SCHEDULES",
@@ -18,10 +27,13 @@ __all__ = [
     "Record",
     "Run",
     "RunConfig",
+    "Score",
     "Snapshot",
     "Verdict",
+    "accuracies",
     "judge",
     "losses",
+    "mean_over_heads",
     "preset",
     "probed",
     "to_frame",

@@ -50,11 +50,16 @@ class ArmResult:
     def to_dict(self) -> dict[str, Any]:
         """The row of compare.json."""
         verdict = self.run.verdict()
-        val_loss = self.run.records[-1].val_loss
+        last = self.run.records[-1]
+        val_loss = last.val_loss
+        reference: dict[str, Any] = {"name": verdict.reference.name, "loss": verdict.reference.loss}
+        if verdict.reference.accuracy is not None:
+            reference["accuracy"] = verdict.reference.accuracy
         return {
             "arm": self.arm,
             # JSON has no NaN; the verdict tells that the run diverged.
             "final_val_loss": None if val_loss is None or not isfinite(val_loss) else val_loss,
+            "final_val_accuracy": last.val_accuracy,
             "verdict": verdict.name,
             "learnt": verdict.learnt,
             "first_collapse_step": verdict.first_collapse_step,
@@ -62,7 +67,7 @@ class ArmResult:
             "seed": self.run.config.seed,
             "steps": self.run.updates,
             "finished": self.run.finished,
-            "reference": {"name": verdict.reference.name, "loss": verdict.reference.loss},
+            "reference": reference,
             "config": self.run.config.to_dict(),
         }
 

@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 from course_lib import checks
-from course_lib.data import TASKS
-from course_lib.models import GROUPS, GPTConfig
+from course_lib.data import IMAGE_TASKS, TASKS
+from course_lib.models import GROUPS, GPTConfig, SwinConfig, ViTConfig
+from course_lib.models.swin import check_depths
 from course_lib.optim.adamw2 import check_betas
 from course_lib.training.schedule import Schedule, tabulate
 
 OPTIMIZERS = ("adamw", "adamw2")
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "gpt": TASKS,
+    "vit": IMAGE_TASKS,
+    "swin": IMAGE_TASKS,
+    "flatten-swin": IMAGE_TASKS,
+}
+"""Model → the tasks it can learn."""
 
 
 class GroupSettings(TypedDict, total=False):
@@ -31,18 +40,24 @@ def _option(default: Any, text: str) -> Any:
 class RunConfig:
     """What a run is made of. The same config on the same machine gives the same run."""
 
-    task: str = _option("text", "what to learn: copy, recall or text")
+    task: str = _option("text", "what to learn: copy, recall, text or fashion-mnist")
     text: str | None = _option(None, "a text file of your own, for the task text")
     seed: int = _option(0, "seed of weights and batches")
     steps: int = _option(300, "number of updates")
-    batch: int = _option(16, "sequences per step")
+    batch: int = _option(16, "sequences or images per step")
 
-    context: int = _option(64, "symbols per sequence")
-    d_model: int = _option(128, "width of the residual stream")
-    heads: int = _option(4, "attention heads per layer")
-    layers: int = _option(2, "blocks")
+    model: str = _option("gpt", "gpt, or for images vit, swin or flatten-swin")
+    context: int = _option(64, "symbols per sequence (gpt)")
+    d_model: int = _option(128, "width of the residual stream (Swin's first stage)")
+    heads: int = _option(4, "attention heads per layer (Swin's first stage)")
+    layers: int = _option(2, "blocks (gpt, vit)")
+    depths: tuple[int, ...] = _option((2, 4), "blocks of each of Swin's stages")
+    resolution: int = _option(28, "side of images, in pixels; the task's are scaled to it")
+    patch: int = _option(4, "side of a patch of an image, in pixels")
+    stem: str = _option("patch", "what makes patches tokens: one convolution (patch) or several (conv)")
+    window: int = _option(7, "side of Swin's windows, in patches")
     norm: str = _option("pre", "LayerNorm before each branch (pre) or after the sum (post)")
-    attention: str = _option("softmax", "softmax, sigmoid, relu2, identity or uniform")
+    attention: str = _option("softmax", "softmax, sigmoid, relu2, identity, uniform or focused")
     qk_norm: bool = _option(False, "LayerNorm on queries and keys")
 
     optimizer: str = _option("adamw", "adamw or adamw2")
@@ -63,11 +78,13 @@ class RunConfig:
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
 
     def __post_init__(self) -> None:
-        checks.choice("task", self.task, TASKS)
+        checks.choice("task", self.task, (*TASKS, *IMAGE_TASKS))
+        self._check_model()
         if checks.count("seed", self.seed, least=0) >= 2**63:
             raise ValueError(f"seed is {self.seed}: expected less than 2**63")
         if self.text is not None and not isinstance(self.text, str | os.PathLike):
             raise ValueError(f"text is {self.text!r}: expected the path of a text file, or None")
+        object.__setattr__(self, "depths", check_depths(self.depths))
         self.model_config(vocab=1)
         checks.choice("optimizer", self.optimizer, OPTIMIZERS)
         checks.count("probe_every", self.probe_every, least=0)
@@ -94,25 +111,39 @@ class RunConfig:
         for name, value in clean.items():
             object.__setattr__(self, name, value)
 
-    def model_config(self, vocab: int) -> GPTConfig:
-        """The model's sizes, once the task has told how many symbols there are."""
-        return GPTConfig(
-            vocab=vocab,
-            context=self.context,
-            d_model=self.d_model,
-            heads=self.heads,
-            layers=self.layers,
-            norm=self.norm,
-            attention=self.attention,
-            qk_norm=self.qk_norm,
-        )
+    def _check_model(self) -> None:
+        if self.task not in MODELS[checks.choice("model", self.model, MODELS)]:
+            able = [name for name, tasks in MODELS.items() if self.task in tasks]
+            raise ValueError(
+                f"model is {self.model!r}: expected {', '.join(able)} for the task {self.task!r}; "
+                f"try the preset {able[0] if self.task in IMAGE_TASKS else 'live'!r}, or another task"
+            )
+        if self.model == "flatten-swin" and self.attention not in ("focused", "uniform"):
+            raise ValueError(
+                f"attention is {self.attention!r}: expected 'focused' (or 'uniform') for the model "
+                "'flatten-swin'; try model='swin', or the preset 'flatten-swin'"
+            )
+
+    def model_config(self, vocab: int, channels: int = 1) -> GPTConfig | ViTConfig | SwinConfig:
+        """The model's sizes, once the task has told how many symbols or classes and channels there are."""
+        shared: dict[str, Any] = {
+            name: getattr(self, name) for name in ("d_model", "heads", "norm", "attention", "qk_norm")
+        }
+        if self.model == "gpt":
+            return GPTConfig(vocab=vocab, context=self.context, layers=self.layers, **shared)
+        shared |= {"classes": vocab, "channels": channels, "image": self.resolution}
+        shared |= {"patch": self.patch, "stem": self.stem}
+        if self.model == "vit":
+            return ViTConfig(layers=self.layers, **shared)
+        window = self.window if self.model == "swin" else None
+        return SwinConfig(depths=self.depths, window=window, **shared)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `RunConfig(**d)` makes the config again."""
         plain = asdict(self)
         factors = tabulate(self.schedule, self.steps)
         plain["schedule"] = factors if isinstance(factors, str) else list(factors)
-        plain["betas"] = list(self.betas)
+        plain["betas"], plain["depths"] = list(self.betas), list(self.depths)
         return plain
 
 
@@ -162,7 +193,10 @@ def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str
     return {group: settings.copy() for group, settings in groups.items()}
 
 
-MODEL_FIELDS = ("context", "d_model", "heads", "layers", "norm", "attention", "qk_norm")
+MODEL_FIELDS = (
+    *("model", "context", "d_model", "heads", "layers", "norm", "attention", "qk_norm"),
+    *("depths", "resolution", "patch", "stem", "window"),
+)
 """Fields of a config that the model is made of."""
 
 
@@ -171,40 +205,3 @@ def without_tau(settings: GroupSettings) -> GroupSettings:
     plain = settings.copy()
     plain.pop("tau", None)
     return plain
-
-
-PRESETS: dict[str, RunConfig] = {
-    "copy": RunConfig(task="copy", context=32, d_model=64, lr=5e-2, steps=300),
-    "recall": RunConfig(task="recall", context=32, d_model=64, lr=1e-2, steps=400),
-    "live": RunConfig(task="text", context=64, d_model=128, lr=1e-2, steps=300),
-    "study": RunConfig(task="text", context=64, d_model=128, layers=4, batch=32, lr=1e-2, steps=600),
-    # The blocks and positions of GPT-2 small, but the task's vocabulary: 85.9 million parameters with the 62
-    # symbols of the King James text (85.0 in the blocks, 0.8 positions, 0.1 embedding and head together). The
-    # other 38.6 of GPT-2's 124 million are the embedding of its 50,257 tokens. Two sequences a step, so that
-    # two processes can share them; a step takes 3.3 GB and half a minute on two cores. No probes: each would
-    # take an SVD of every map of 1,024², which is minutes.
-    "gpt2-124m": RunConfig(
-        task="text",
-        context=1024,
-        d_model=768,
-        heads=12,
-        layers=12,
-        batch=2,
-        lr=6e-4,
-        steps=600,
-        probe_every=0,
-    ),
-}
-"""Runs that crash without warmup, from three seconds to two minutes on two cores; gpt2-124m takes hours."""
-
-
-def preset(name: str, **overrides: Any) -> RunConfig:
-    """The named preset, with the given fields changed.
-
-    Raises:
-        ValueError: there is no such preset or field, or a value is out of range.
-    """
-    checks.choice("preset", name, PRESETS)
-    for field_name in overrides:
-        checks.choice("option", field_name, [f.name for f in fields(RunConfig)])
-    return replace(PRESETS[name], **overrides)

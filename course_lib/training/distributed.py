@@ -103,7 +103,8 @@ class World:
         """
         if self.size == 1 or self.sharded:
             return model
-        return DistributedDataParallel(model, find_unused_parameters=unused)
+        # Buffers hold what never changes: where windows end, which offset is which.
+        return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
 
     def mean(self, loss: Tensor) -> Tensor:
         """The mean of all processes' losses. All have to call it; the host waits for no accelerator."""

@@ -29,8 +29,12 @@ class Record:
     """Learning rate of the run at this step, schedule and warmup included, before any cut."""
     _loss: Tensor | float
     probes: dict[str, Values] = field(default_factory=dict)
-    """Quantity → (layers, heads), or (matrices,); empty in steps without probes."""
+    """Quantity → (layers, heads), or (matrices,); empty in steps without probes. Where layers differ in
+    their number of heads, the shorter rows end in NaN."""
     val_loss: float | None = None
+    _accuracy: Tensor | float | None = None
+    val_accuracy: float | None = None
+    """Share of the validation images whose class is named rightly; None where there are no images."""
 
     @property
     def loss(self) -> float:
@@ -39,10 +43,29 @@ class Record:
             self._loss = self._loss.item()
         return self._loss
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of this step's images whose class is named rightly; None where there are no images."""
+        if isinstance(self._accuracy, Tensor):
+            self._accuracy = self._accuracy.item()
+        return self._accuracy
+
 
 def losses(records: Sequence[Record]) -> npt.NDArray[np.float64]:
     """Training loss per record."""
     return np.array([record.loss for record in records])
+
+
+def accuracies(records: Sequence[Record]) -> npt.NDArray[np.float64]:
+    """Training accuracy per record, NaN where there is none."""
+    return np.array([np.nan if r.accuracy is None else r.accuracy for r in records])
+
+
+def mean_over_heads(values: Values) -> Values:
+    """(…, heads) → (…): the mean of what is there, NaN where nothing is."""
+    there = ~np.isnan(values)
+    total = np.where(there, values, 0).sum(-1)
+    return np.where(there.any(-1), total / np.maximum(there.sum(-1), 1), np.nan)
 
 
 def probed(records: Iterable[Record], quantity: str) -> tuple[npt.NDArray[np.int64], Values]:
@@ -53,24 +76,27 @@ def probed(records: Iterable[Record], quantity: str) -> tuple[npt.NDArray[np.int
     return steps, np.stack(values) if values else np.empty((0, 0), dtype=np.float32)
 
 
-def to_frame(records: Sequence[Record], matrices: Sequence[str]) -> pd.DataFrame:
+def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence[int]) -> pd.DataFrame:
     """Records as rows (step, layer, head, matrix, quantity, value), for pandas and seaborn.
 
     Args:
         records: of one run.
         matrices: names of the matrices, in the order of the matrix quantities.
+        heads: number of heads of each layer.
     """
     rows: list[tuple[object, ...]] = []
     for r in records:
         rows.append((r.step, None, None, None, "loss", r.loss))
         rows.append((r.step, None, None, None, "lr", r.lr))
-        if r.val_loss is not None:
-            rows.append((r.step, None, None, None, "val_loss", r.val_loss))
+        for name in ("accuracy", "val_loss", "val_accuracy"):
+            if (value := getattr(r, name)) is not None:
+                rows.append((r.step, None, None, None, name, value))
         for quantity, values in sorted(r.probes.items()):
             if quantity in HEAD_QUANTITIES:
                 rows += [
                     (r.step, layer, head, None, quantity, float(value))
                     for (layer, head), value in np.ndenumerate(values)
+                    if head < heads[layer]
                 ]
             else:
                 rows += [

@@ -1,10 +1,10 @@
 """Run: the one training loop of the course, free of any user interface."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,19 @@ from torch import Tensor, nn
 
 from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
-from course_lib.models import BLOCK_GROUPS, GPT, generate, parameter_groups
+from course_lib.models import (
+    BLOCK_GROUPS,
+    GPT,
+    Attention,
+    FlattenSwin,
+    Swin,
+    ViT,
+    generate,
+    parameter_groups,
+)
 from course_lib.optim import AdamW2
 from course_lib.optim.adamw2 import KNOWN
-from course_lib.probes import Observation, StepProbe, attention_sites, observe
+from course_lib.probes import Observation, StepProbe, attention_sites, observe, reference_rank
 from course_lib.sharding import kept, sharded_like
 from course_lib.training.config import (
     MODEL_FIELDS,
@@ -36,8 +45,23 @@ from course_lib.training.snapshot import Change, Settings, Snapshot
 from course_lib.training.verdict import Verdict, judge
 
 PROBE_SEQUENCES = 2
-"""Sequences that the probes look at, from the validation data, the same ones throughout a run."""
-VALIDATION_SEQUENCES = 64
+"""Sequences or images that the probes look at, from the validation data, the same ones throughout a run."""
+
+_MODELS: dict[str, Callable[..., GPT | ViT | Swin]] = {
+    "gpt": GPT,
+    "vit": ViT,
+    "swin": Swin,
+    "flatten-swin": FlattenSwin,
+}
+
+
+class Score(NamedTuple):
+    """How good a model is on the validation data."""
+
+    loss: float
+    """In nats."""
+    accuracy: float | None
+    """Share of images whose class is named rightly; None where there are no images."""
 
 
 class Run:
@@ -66,12 +90,15 @@ class Run:
         world.share(config.batch)
         self.device = world.device(config.device)
         self.task = make_task(config.task, config.context, config.seed, config.text)
+        self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
-        model = GPT(config.model_config(self.task.vocab), generator)
-        self.model = model.to(self.device)
+        sizes = config.model_config(self.task.vocab, channels=self._probe_inputs.shape[1])
+        self.model = _MODELS[config.model](sizes, generator).to(self.device)
         world.shard(self.model)
         self.sites = attention_sites(self.model)
+        self.reference_ranks = _reference_ranks(self.model)
+        """What the rank of each layer's map is quoted against (`course_lib.probes.reference_rank`)."""
         self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
         self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
         self.optimizer = _make_optimizer(config, self.model)
@@ -80,7 +107,6 @@ class Run:
         self.changes: list[Change] = []
         self.observation: Observation | None = None
         """What the last probe saw, attention maps included (records keep the numbers only)."""
-        self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
 
     # --- stepping -------------------------------------------------------------------------------
 
@@ -125,7 +151,7 @@ class Run:
         probes = self._observed() if probing else {}
         self._set_learning_rates()
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
-        loss = self._loss(batch, self._trained)
+        loss, accuracy = self._score(batch, self._trained)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip is not None:
@@ -134,31 +160,48 @@ class Run:
         self.optimizer.step()
         if step_probe is not None:
             probes |= self._measured(step_probe)
-        record = Record(self.updates, self.current_lr(), self.world.mean(loss.detach()), probes)
+        loss, accuracy = self._over_the_world(loss.detach(), accuracy)
+        record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
         self.updates += 1
         return record
 
     def _last_record(self) -> Record:
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
-            loss = self.world.mean(self._loss(batch, self.model))
+            loss, accuracy = self._over_the_world(*self._score(batch, self.model))
         probes = self._observed() if self._can_look and self.config.probe_every else {}
-        val_loss = self.validate() if self._can_look else None
-        return Record(self.updates, self.current_lr(), loss, probes, val_loss)
+        validated = self.score() if self._can_look else Score(np.nan, None)
+        return Record(
+            self.updates,
+            self.current_lr(),
+            loss,
+            probes,
+            validated.loss if self._can_look else None,
+            accuracy,
+            validated.accuracy,
+        )
 
-    def _loss(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> Tensor:
+    def _score(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Loss of a batch and, of images, the share that the model is right about."""
         inputs, targets = self._to_device(batch)
         logits = model(inputs)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+        if targets.ndim > 1:
+            return loss, None
+        return loss, (logits.detach().argmax(-1) == targets).float().mean()
+
+    def _over_the_world(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.world.mean(loss), None if accuracy is None else self.world.mean(accuracy)
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
         if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        return (
-            inputs.to(self.device, non_blocking=True),
-            targets.to(self.device, non_blocking=True),
-        )
+        inputs = inputs.to(self.device, non_blocking=True)
+        side = self.config.resolution
+        if inputs.ndim == 4 and inputs.shape[-1] != side:  # on the device: a large image costs no transfer
+            inputs = F.interpolate(inputs, size=(side, side), mode="bilinear", antialias=True)
+        return inputs, targets.to(self.device, non_blocking=True)
 
     @property
     def _can_look(self) -> bool:
@@ -233,8 +276,12 @@ class Run:
         self.observation = self.observe()
         quantities = self.observation.quantities
         # One transfer to the host for all of them: (quantities, layers, heads).
-        table = torch.stack([torch.stack(layers) for layers in quantities.values()]).cpu().numpy()
-        return dict(zip(quantities, table, strict=True))
+        most = max(self.heads)
+        rows = [
+            torch.stack([F.pad(v, (0, most - len(v)), value=torch.nan) for v in layers])
+            for layers in quantities.values()
+        ]
+        return dict(zip(quantities, torch.stack(rows).cpu().numpy(), strict=True))
 
     def _measured(self, probe: StepProbe) -> dict[str, Any]:
         decay = {
@@ -255,23 +302,41 @@ class Run:
         return values
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Loss on the validation data in nats, on the same 64 sequences every time."""
-        inputs, targets = self.task.batch(0, VALIDATION_SEQUENCES, "validation")
+    def score(self) -> Score:
+        """Loss and accuracy on the validation data: the same 64 sequences every time, or all test images."""
+        n = self.task.validation_size
+        inputs, targets = self.task.batch(0, n, "validation")
         size = self.world.share(self.config.batch)  # what the memory of one process is known to hold
-        parts = [
-            (self._loss((i, t), self.model).item(), len(i))
-            for i, t in zip(inputs.split(size), targets.split(size), strict=True)
-        ]
-        return sum(loss * n for loss, n in parts) / VALIDATION_SEQUENCES
+        loss, right = 0.0, 0.0
+        for batch in zip(inputs.split(size), targets.split(size), strict=True):
+            part, accuracy = self._score(batch, self.model)
+            loss += part.item() * len(batch[0])
+            right += 0.0 if accuracy is None else accuracy.item() * len(batch[0])
+        return Score(loss / n, right / n if targets.ndim == 1 else None)
+
+    def validate(self) -> float:
+        """Loss on the validation data in nats (see `score`)."""
+        return self.score().loss
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of heads of each layer."""
+        return tuple(site.heads for site in self.sites)
+
+    @property
+    def rank_unit(self) -> str:
+        """What ranks are quoted as multiples of, in a word: uniform attention's where it is causal."""
+        return "uniform" if self.sites[0].causal else "reference"
 
     def verdict(self) -> Verdict:
         """What has become of the run so far (see `course_lib.training.verdict`)."""
-        return judge(self.records, self.task.reference, self.config.context, finished=self.finished)
+        ranks = self.reference_ranks
+        verdict = judge(self.records, self.task.reference, ranks, finished=self.finished)
+        return replace(verdict, rank_unit=self.rank_unit)
 
     def frame(self) -> pd.DataFrame:
         """The records as a table (step, layer, head, matrix, quantity, value)."""
-        return to_frame(self.records, list(self.matrices))
+        return to_frame(self.records, list(self.matrices), self.heads)
 
     def write(self, length: int = 200, prompt: str | None = None, temperature: float = 1.0) -> str:
         """Let the model write `length` characters after `prompt`, by default the start of a line.
@@ -425,7 +490,15 @@ class Run:
         return run
 
 
-def _make_optimizer(config: RunConfig, model: GPT) -> torch.optim.Optimizer:
+def _reference_ranks(model: GPT | ViT | Swin) -> tuple[float, ...]:
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    return tuple(
+        reference_rank(tokens, layer.causal, thin=layer.head_dim if layer.kind == "focused" else None)
+        for layer, tokens in zip(layers, model.tokens, strict=True)
+    )
+
+
+def _make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     groups = [
         {
             "params": list(members.items()),

@@ -22,7 +22,7 @@ from torch import Tensor
 from course_lib.training.config import GroupSettings, RunConfig
 from course_lib.training.records import Record
 
-FORMAT = 2  # 1 could not tell a validation loss that is NaN from none
+FORMAT = 3  # 1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,9 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
+_COLUMNS = ("step", "lr", "loss", "val_loss", "validated", "accuracy", "val_accuracy")
+
+
 def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
     """One tensor per column; a probed quantity also has the positions of its records."""
     columns: dict[str, np.ndarray[Any, Any]] = {
@@ -148,6 +151,9 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
         ),
         "validated": np.array([r.val_loss is not None for r in records], dtype=np.bool_),
     }
+    for name in ("accuracy", "val_accuracy"):  # an accuracy is a number, so that NaN can stand for none
+        values = [getattr(r, name) for r in records]
+        columns[name] = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
     for quantity in {q for r in records for q in r.probes}:
         at = [i for i, r in enumerate(records) if quantity in r.probes]
         columns[f"probes.{quantity}.at"] = np.array(at, dtype=np.int64)
@@ -158,9 +164,16 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
 def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
     columns = {name.removeprefix("records."): t.numpy() for name, t in tensors.items()}
     records = [
-        Record(int(step), float(lr), float(loss), val_loss=float(val) if validated else None)
-        for step, lr, loss, val, validated in zip(
-            *(columns[name] for name in ("step", "lr", "loss", "val_loss", "validated")), strict=True
+        Record(
+            int(step),
+            float(lr),
+            float(loss),
+            val_loss=float(val) if validated else None,
+            _accuracy=None if np.isnan(accuracy) else float(accuracy),
+            val_accuracy=None if np.isnan(val_accuracy) else float(val_accuracy),
+        )
+        for step, lr, loss, val, validated, accuracy, val_accuracy in zip(
+            *(columns[name] for name in _COLUMNS), strict=True
         )
     ]
     for name, at in columns.items():

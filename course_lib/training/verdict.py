@@ -1,16 +1,18 @@
 """What became of a run, by a stated rule from its records and its task's reference loss alone.
 
 The rule, in this order (loss: the last validation loss if the last record has one, else the mean of the
-last `WINDOW` training losses; a layer's entropy and rank: means over its heads at the last probe):
+last `WINDOW` training losses, and so the accuracy; a layer's entropy and rank: means over its heads at the
+last probe):
 
 1. `diverged`: a loss is not finite, or the loss is above its start by more than a twentieth.
-2. The run has *learnt* if its loss is below the reference.
+2. The run has *learnt* if its loss is below the reference's or, of images, its accuracy above it.
 3. Learnt and some layer's entropy is low: `benign collapse`. Attention is sharp because it is right.
 4. Learnt: `healthy`.
 5. Not learnt and some layer has low entropy and a low-rank map: `malignant collapse`.
 6. Not learnt otherwise: `stalled`.
 
-Entropy is low below `LOW_ENTROPY`; a map's rank is low below `LOW_RANK` times that of uniform attention.
+Entropy is low below `LOW_ENTROPY`; a map's rank is low below `LOW_RANK` times its reference: that of uniform
+attention where attention is causal, and else a quarter of the tokens (`course_lib.probes.reference_rank`).
 Where attention is no distribution (sigmoid, ReLU², identity) there is no entropy: such a run is judged by
 its loss alone and can be healthy, stalled or diverged; its records still hold the map's rank and spectrum.
 While a run is still in its steps, 6 reads `undecided`: it may yet learn.
@@ -22,8 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from course_lib.data import ReferenceLine
-from course_lib.probes import uniform_rank
-from course_lib.training.records import Record, losses, probed
+from course_lib.training.records import Record, accuracies, losses, mean_over_heads, probed
 
 LOW_ENTROPY = 0.25
 LOW_RANK = 1.0
@@ -39,7 +40,7 @@ class LayerState:
 
     entropy: float
     rank: float
-    """Effective rank of the attention map, as a multiple of uniform causal attention's."""
+    """Effective rank of the attention map, as a multiple of its reference."""
 
     @property
     def sharp(self) -> bool:
@@ -62,24 +63,37 @@ class Verdict:
     layers: tuple[LayerState, ...]
     first_collapse_step: int | None
     """First probed step at which a layer was in the state that a collapse is named after."""
+    accuracy: float | None = None
+    """Of images; it decides whether the run has learnt."""
+    rank_unit: str = "uniform"
+    """What ranks are multiples of, in a word."""
+
+    def compared(self) -> str:
+        """The number that decides, and the line that it has to pass."""
+        if self.accuracy is None:
+            side = "below" if self.learnt else "not below"
+            return f"loss {self.loss:.2f}, {side} the {self.reference.name} line ({self.reference.loss:.2f})"
+        side = "above" if self.learnt else "not above"
+        line = f"{self.reference.name} line ({self.reference.accuracy:.2f})"
+        return f"accuracy {self.accuracy:.2f}, {side} the {line}"
 
     def __str__(self) -> str:
-        side = "below" if self.learnt else "not below"
-        line = f"{self.name}: loss {self.loss:.2f}, {side} the {self.reference.name} line"
-        line += f" ({self.reference.loss:.2f})"
+        line = f"{self.name}: {self.compared()}"
         for i, layer in enumerate(self.layers, 1):
             if not np.isnan(layer.entropy):
-                line += f"; layer {i} entropy {layer.entropy:.2f}, rank {layer.rank:.2f}× uniform"
+                line += f"; layer {i} entropy {layer.entropy:.2f}, rank {layer.rank:.2f}× {self.rank_unit}"
         return line
 
 
-def judge(records: Sequence[Record], reference: ReferenceLine, context: int, *, finished: bool) -> Verdict:
+def judge(
+    records: Sequence[Record], reference: ReferenceLine, ranks: Sequence[float], *, finished: bool
+) -> Verdict:
     """Apply the rule above.
 
     Args:
         records: of one run, from its first step on.
-        reference: loss below which the run has learnt.
-        context: number of tokens of the probed maps.
+        reference: the line that it has to pass to have learnt.
+        ranks: reference rank of each layer's map.
         finished: whether the run has made all its steps.
 
     Raises:
@@ -88,13 +102,16 @@ def judge(records: Sequence[Record], reference: ReferenceLine, context: int, *, 
     if not records:
         raise ValueError("records is empty: expected at least one; make a step first")
     curve = losses(records)
-    validated = records[-1].val_loss
-    loss = float(curve[-WINDOW:].mean()) if validated is None else validated
-    history = _layers(records, context)
+    last = records[-1]
+    loss = float(curve[-WINDOW:].mean()) if last.val_loss is None else last.val_loss
+    accuracy = last.val_accuracy
+    if accuracy is None and last.accuracy is not None:
+        accuracy = float(accuracies(records)[-WINDOW:].mean())
+    history = _layers(records, ranks)
     layers = history[-1][1] if history else ()
     if not np.isfinite(curve).all() or loss > ABOVE_START * curve[0]:
-        return Verdict("diverged", False, loss, reference, layers, None)
-    learnt = loss < reference.loss
+        return Verdict("diverged", False, loss, reference, layers, None, accuracy)
+    learnt = reference.beaten_by(loss, accuracy)
     if learnt:
         name = "benign collapse" if any(layer.sharp for layer in layers) else "healthy"
     elif any(layer.malignant for layer in layers):
@@ -105,20 +122,18 @@ def judge(records: Sequence[Record], reference: ReferenceLine, context: int, *, 
     first = None
     if collapsed:
         first = next(s for s, state in history if any(getattr(layer, collapsed) for layer in state))
-    return Verdict(name, learnt, loss, reference, layers, first)
+    return Verdict(name, learnt, loss, reference, layers, first, accuracy)
 
 
-def _layers(records: Sequence[Record], context: int) -> list[tuple[int, tuple[LayerState, ...]]]:
+def _layers(records: Sequence[Record], ranks: Sequence[float]) -> list[tuple[int, tuple[LayerState, ...]]]:
     steps, h = probed(records, "entropy")
-    _, rank = probed(records, "attention_rank")
-    uniform = uniform_rank(context)
+    if not len(steps):
+        return []
+    states = zip(mean_over_heads(h), mean_over_heads(probed(records, "attention_rank")[1]), strict=True)
     return [
         (
             int(step),
-            tuple(
-                LayerState(float(e), float(r) / uniform)
-                for e, r in zip(h[i].mean(-1), rank[i].mean(-1), strict=True)
-            ),
+            tuple(LayerState(float(e), float(r) / unit) for e, r, unit in zip(*state, ranks, strict=True)),
         )
-        for i, step in enumerate(steps)
+        for step, state in zip(steps, states, strict=True)
     ]

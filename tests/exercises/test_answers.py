@@ -316,7 +316,9 @@ def test_the_invented_runs_have_the_verdicts_that_the_rule_gives():
             "attention_rank": np.full((1, 1), case["rank"] * uniform_rank(32), dtype=np.float32),
         }
         records = [Record(0, 0.05, 4.13, probes), Record(1, 0.05, case["loss"], probes, case["loss"])]
-        verdict = judge(records, ReferenceLine("a line", case["reference"]), 32, finished=True)
+        verdict = judge(
+            records, ReferenceLine("a line", case["reference"]), (uniform_rank(32),), finished=True
+        )
         assert verdict.name == RIGHT[name] == _RIGHT[name]
 
 

@@ -9,6 +9,7 @@ from course_lib.training import Record, judge
 
 REFERENCE = ReferenceLine("bigram", 2.0)
 HIGH, LOW = 0.8, 0.05
+UNIFORM = (uniform_rank(32), uniform_rank(32))
 
 
 def history(losses, layers, val_loss=None, context=32):
@@ -49,29 +50,29 @@ LEARNT, STUCK = np.linspace(4, 1, 100), np.linspace(4, 3, 100)
     ],
 )
 def test_the_rule(losses, layers, name, learnt, first):
-    verdict = judge(history(losses, layers), REFERENCE, 32, finished=True)
+    verdict = judge(history(losses, layers), REFERENCE, UNIFORM[: len(layers)], finished=True)
     assert (verdict.name, verdict.learnt, verdict.first_collapse_step) == (name, learnt, first)
     assert name in str(verdict)
 
 
 def test_the_validation_loss_counts_where_there_is_one():
     records = history(LEARNT, [(HIGH, 1.0)], val_loss=3.0)
-    assert judge(records, REFERENCE, 32, finished=True).name == "stalled"
+    assert judge(records, REFERENCE, UNIFORM[:1], finished=True).name == "stalled"
 
 
 def test_a_run_in_its_steps_may_yet_learn():
     records = history(STUCK, [(HIGH, 1.0)])
-    assert judge(records, REFERENCE, 32, finished=False).name == "undecided"
+    assert judge(records, REFERENCE, UNIFORM[:1], finished=False).name == "undecided"
 
 
 def test_without_probes_the_loss_decides():
     records = [Record(t, 0.1, loss) for t, loss in enumerate(STUCK)]
-    assert judge(records, REFERENCE, 32, finished=True).name == "stalled"
+    assert judge(records, REFERENCE, UNIFORM[:1], finished=True).name == "stalled"
 
 
 def test_nothing_to_judge():
     with pytest.raises(ValueError, match="records is empty"):
-        judge([], REFERENCE, 32, finished=False)
+        judge([], REFERENCE, UNIFORM, finished=False)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

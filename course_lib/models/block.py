@@ -1,0 +1,72 @@
+"""What every model of the course is made of: an attention and an MLP on a residual stream."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.models.attention import Attention
+
+NORM_PLACES = ("pre", "post")
+
+STD = 0.02
+"""Standard deviation that weights are drawn with."""
+
+
+class MLP(nn.Module):
+    """Two matrices and their biases with a GELU between them: (…, d_model) → (…, d_model)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.w_in = nn.Linear(d_model, 4 * d_model)
+        self.w_out = nn.Linear(4 * d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w_out(F.gelu(self.w_in(x)))
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to the residual stream.
+
+    Args:
+        d_model: width of the stream.
+        attention: the block's own attention.
+        norm: LayerNorm before each branch ("pre": the stream stays untouched) or after the sum ("post").
+    """
+
+    def __init__(self, d_model: int, attention: Attention, norm: str = "pre") -> None:
+        super().__init__()
+        self.pre_norm = norm == "pre"
+        self.norm_attention = nn.LayerNorm(d_model)
+        self.attention = attention
+        self.norm_mlp = nn.LayerNorm(d_model)
+        self.mlp = MLP(d_model)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The branch of the attention; where tokens are in windows, a block brings them there and back."""
+        return self.attention(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pre_norm:
+            x = x + self.attend(self.norm_attention(x))
+            return x + self.mlp(self.norm_mlp(x))
+        x = self.norm_attention(x + self.attend(x))
+        return self.norm_mlp(x + self.mlp(x))
+
+
+def init_weights(model: nn.Module, layers: int, generator: torch.Generator | None = None) -> None:
+    """Draw every matrix and bias of a model anew; LayerNorms start as the identity.
+
+    Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by 1/√(2·layers)
+    as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are drawn as
+    `nn.Linear` does. (With biases at zero `copy` crashes just as well: bench/biases.py.)
+    """
+    residual = STD / math.sqrt(2 * layers)
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
+            std = residual if name.endswith(("w_o", "w_out")) else STD
+            nn.init.normal_(module.weight, std=std, generator=generator)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            edge = 1 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.bias, -edge, edge, generator=generator)

@@ -1,0 +1,66 @@
+"""From an image to a map of tokens."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib import checks
+
+STEMS = ("patch", "conv")
+
+
+def check_patch(image: int, patch: int, stem: str) -> None:
+    """Raise a ValueError unless patches of that size fill an image, in pixels, and the stem can make them."""
+    checks.choice("stem", stem, STEMS)
+    if image % checks.count("patch", patch):
+        fits = [p for p in range(1, image + 1) if image % p == 0]
+        near = min(fits, key=lambda p: abs(p - patch))
+        raise ValueError(f"patch is {patch}: expected a divisor of the image's side ({image}); try {near}")
+    if stem == "conv" and (patch < 2 or patch & (patch - 1)):
+        raise ValueError(
+            f"patch is {patch}: expected a power of two for the stem 'conv', which halves the image again "
+            "and again; try 4, or stem='patch'"
+        )
+
+
+class PatchEmbedding(nn.Module):
+    """One token for each square of `patch` × `patch` pixels.
+
+    The stem "patch" is one convolution whose kernel is the patch. The stem "conv" halves the image by 3 × 3
+    convolutions, each with a norm and a GELU, until a pixel is left of every patch, and then makes tokens of
+    these pixels (Xiao et al., "Early convolutions help transformers see better", arXiv 2106.14881; GroupNorm
+    of one group in place of their BatchNorm, so that an image's tokens depend on that image alone).
+
+    Shapes: images (batch, channels, image, image) → (batch, image/patch, image/patch, d_model).
+    """
+
+    def __init__(self, image: int, channels: int, patch: int, d_model: int, stem: str = "patch") -> None:
+        super().__init__()
+        check_patch(image, patch, stem)
+        self.expected = (channels, image, image)
+        halvings = patch.bit_length() - 1 if stem == "conv" else 0
+        # Half as wide before each halving, as every token stands for a quarter of the pixels.
+        widths = [channels, *(max(1, d_model >> (halvings - i)) for i in range(1, halvings + 1))]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inside, out, 3, stride=2, padding=1, bias=False) for inside, out in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
+        size = 1 if halvings else patch
+        self.project = nn.Conv2d(widths[-1], d_model, size, stride=size, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) != self.expected:
+            channels, side, _ = self.expected
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}: expected (batch, {channels}, {side}, {side}); "
+                "resize them, or make a model for images of that size"
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images have dtype {images.dtype}: expected floating point; try images.float() / 255"
+            )
+        x = images
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.gelu(norm(conv(x)))
+        return self.project(x).permute(0, 2, 3, 1)

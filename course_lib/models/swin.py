@@ -1,0 +1,232 @@
+"""A Swin Transformer that is read in one sitting: attention in windows, shifted in every second block.
+
+Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+arXiv 2103.14030.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from course_lib import checks
+from course_lib.models.attention import ATTENTION_KINDS, Attention
+from course_lib.models.block import NORM_PLACES, Block, init_weights
+from course_lib.models.patches import PatchEmbedding, check_patch
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """Sizes of a Swin. Each stage after the first has half the map's side, twice the width and the heads."""
+
+    classes: int
+    image: int = 28
+    """Side of the images, in pixels."""
+    channels: int = 1
+    patch: int = 2
+    """Side of a patch, in pixels: one token of the first stage for each."""
+    stem: str = "patch"
+    """What makes tokens of patches: one convolution ("patch") or several ("conv")."""
+    d_model: int = 32
+    """Width of the first stage."""
+    heads: int = 2
+    """Heads of the first stage."""
+    depths: tuple[int, ...] = (2, 4)
+    """Blocks of each stage."""
+    window: int | None = 7
+    """Side of a window, in tokens; None where attention looks at the whole map (Flatten-Swin)."""
+    norm: str = "pre"
+    """LayerNorm before each branch ("pre") or after the sum ("post")."""
+    attention: str = "softmax"
+    """How scores become weights."""
+    qk_norm: bool = False
+    """LayerNorm on queries and keys."""
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "image", "channels", "patch", "d_model", "heads"):
+            checks.count(name, getattr(self, name))
+        check_depths(self.depths)
+        check_patch(self.image, self.patch, self.stem)
+        checks.choice("norm", self.norm, NORM_PLACES)
+        checks.choice("attention", self.attention, ATTENTION_KINDS)
+        checks.flag("qk_norm", self.qk_norm)
+        for i, side in enumerate(self.sides[:-1], 1):
+            if side % 2:
+                raise ValueError(
+                    f"depths is {self.depths}: expected at most {i} stages, a map of {side} × {side} tokens "
+                    f"has no half; try {self.depths[:i]}, or another patch"
+                )
+        if self.window is not None:
+            self._check_window(checks.count("window", self.window))
+
+    def _check_window(self, window: int) -> None:
+        if any(side % window for side in self.sides):
+            common = math.gcd(*self.sides)
+            fits = [w for w in range(1, common + 1) if common % w == 0]
+            near = min(fits, key=lambda w: abs(w - window))
+            raise ValueError(
+                f"window is {window}: expected a divisor of the side of every stage's map, "
+                f"{' and '.join(map(str, self.sides))} tokens; try {near}"
+            )
+        if self.attention == "focused":
+            raise ValueError(
+                "attention is 'focused': expected a kind with scores that the windows' position bias can be "
+                "added to; try model='flatten-swin'"
+            )
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Side of each stage's map, in tokens."""
+        return tuple(self.image // self.patch >> stage for stage in range(len(self.depths)))
+
+    def stages(self) -> Iterator[tuple[int, int, int, int]]:
+        """(stage, block inside it, width, heads) of every block."""
+        for stage, depth in enumerate(self.depths):
+            for i in range(depth):
+                yield stage, i, self.d_model << stage, self.heads << stage
+
+
+def check_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of blocks of each stage, at least one stage."""
+    if not isinstance(depths, tuple | list) or not depths:
+        raise ValueError(f"depths is {depths!r}: expected the blocks of each stage, such as (2, 4)")
+    return tuple(checks.count(f"depths[{i}]", depth) for i, depth in enumerate(depths))
+
+
+class PatchMerging(nn.Module):
+    """Four neighbours become one token: (batch, H, W, d) → (batch, H/2, W/2, 2·d)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * d_model)
+        self.reduction = nn.Linear(4 * d_model, 2 * d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        squares = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # batch, H/2, row, W/2, column, d
+        return self.reduction(self.norm(squares.permute(0, 1, 3, 4, 2, 5).flatten(3)))
+
+
+class StageBlock(Block):
+    """A block on a map of tokens (batch, H, W, d_model), of one stage.
+
+    Args:
+        d_model: width.
+        attention: the block's own attention.
+        norm: where LayerNorm stands.
+        merges: whether four tokens are merged into one before: in the first block of a later stage. The
+            input is then (batch, 2·H, 2·W, d_model/2).
+    """
+
+    def __init__(self, d_model: int, attention: Attention, norm: str, *, merges: bool) -> None:
+        super().__init__(d_model, attention, norm)
+        self.merging = PatchMerging(d_model // 2) if merges else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.merging(x))
+
+
+class WindowBlock(StageBlock):
+    """Attention inside windows of `window` × `window` tokens, shifted by `shift` tokens.
+
+    The map is rolled so that a shifted window is a plain one. What the roll brings in from the other side is
+    no neighbour: a mask keeps queries from seeing it.
+    """
+
+    mask: Tensor | None
+
+    def __init__(
+        self,
+        d_model: int,
+        attention: Attention,
+        norm: str,
+        *,
+        merges: bool,
+        side: int,
+        window: int,
+        shift: int,
+    ) -> None:
+        super().__init__(d_model, attention, norm, merges=merges)
+        self.window, self.shift = window, shift
+        self.register_buffer("mask", shifted_mask(side, window, shift) if shift else None, persistent=False)
+
+    def attend(self, x: Tensor) -> Tensor:
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), (1, 2))
+        x = from_windows(self.attention(to_windows(x, self.window), self.mask), self.window, x.shape[1])
+        return x.roll((self.shift, self.shift), (1, 2)) if self.shift else x
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """(batch, H, W, …) → (batch, windows, window², …), windows and places by rows."""
+    tiles = x.unflatten(2, (-1, window)).unflatten(1, (-1, window))
+    return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def from_windows(x: Tensor, window: int, height: int) -> Tensor:
+    """The way back: (batch, windows, window², …) → (batch, height, W, …)."""
+    tiles = x.unflatten(2, (window, window)).unflatten(1, (height // window, -1))
+    return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def shifted_mask(side: int, window: int, shift: int) -> Tensor:
+    """Which keys a query of a rolled map may see: bool (windows, window², window²).
+
+    Rolled by `shift`, the last `shift` rows and columns are the image's first: between them and the rest of
+    their window runs the image's border.
+    """
+    wrapped = torch.arange(side) >= side - shift
+    region = 2 * wrapped[:, None] + wrapped  # which of four parts of the image a place is from
+    parts = to_windows(region[None, ..., None], window)[0, ..., 0]
+    return parts[:, :, None] == parts[:, None, :]
+
+
+class Swin(nn.Module):
+    """Encoder of windows: images (batch, channels, image, image) → logits (batch, classes).
+
+    The head reads the mean over the last map's tokens. Positions come from the windows' relative bias.
+    """
+
+    def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        d = config.d_model
+        self.patch_embedding = PatchEmbedding(config.image, config.channels, config.patch, d, config.stem)
+        self.embedding_norm = nn.LayerNorm(d)
+        self.blocks = nn.ModuleList(self.make_blocks())
+        last = d << (len(config.depths) - 1)
+        self.final_norm = nn.LayerNorm(last) if config.norm == "pre" else nn.Identity()
+        self.head = nn.Linear(last, config.classes, bias=False)
+        init_weights(self, sum(config.depths), generator)
+
+    def make_blocks(self) -> Iterator[StageBlock]:
+        """The blocks of all stages, one after the other."""
+        c = self.config
+        window = checks.count("window", c.window)
+        for stage, i, width, heads in c.stages():
+            side = c.sides[stage]
+            # Where one window covers the map, there is nothing to shift.
+            shift = window // 2 if i % 2 and side > window else 0
+            attention = Attention(
+                width, heads, kind=c.attention, causal=False, qk_norm=c.qk_norm, window=window
+            )
+            yield WindowBlock(
+                width, attention, c.norm, merges=stage > 0 and i == 0,
+                side=side, window=window, shift=shift,
+            )  # fmt: skip
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Tokens that the attention of each block looks at."""
+        return ((self.config.window or 0) ** 2,) * sum(self.config.depths)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The first stage's tokens, (batch, side, side, d_model)."""
+        return self.embedding_norm(self.patch_embedding(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.final_norm(x).mean((1, 2)))
