@@ -213,7 +213,7 @@ def test_the_convolution_beside_linear_attention(generator):
     [
         (
             {"window": 3},
-            "window is 3: expected a divisor of the side of every stage's map, 8 and 4 tokens; try 2",
+            "window is 3: expected a divisor of the side of every stage's map, 8 and 4 tokens; try 4",
         ),
         ({"window": 8}, "window is 8: .*; try 4"),
         ({"depths": (2, 2, 2, 2, 2)}, "expected at most 4 stages, a map of 1 × 1 tokens has no half"),
@@ -224,7 +224,7 @@ def test_the_convolution_beside_linear_attention(generator):
         ({"depths": ()}, r"depths is \(\): expected the blocks of each stage, such as \(2, 4\)"),
         ({"depths": 4}, "depths is 4: expected the blocks of each stage"),
         ({"depths": (2, 0)}, r"depths\[1\] is 0: expected a whole number of at least 1"),
-        ({"patch": 3}, r"patch is 3: expected a divisor of the image's side \(16\); try 2"),
+        ({"patch": 3}, r"patch is 3: expected a divisor of the image's side \(16\); try 4"),
         ({"heads": 3}, r"heads is 3: expected a divisor of d_model \(16\)"),
         ({"attention": "focused"}, "attention is 'focused': .*; try model='flatten-swin'"),
         ({"window": None}, "window is None"),
