@@ -160,6 +160,15 @@ def test_the_focusing_function_keeps_the_length_and_turns_to_the_largest_compone
     torch.testing.assert_close(focus(x).double(), exact, rtol=1e-4, atol=1e-4 * r.norm().item() + 1e-6)
 
 
+@given(vectors, st.integers(-12, 12))
+def test_a_vector_n_times_as_long_is_focused_to_one_n_times_as_long(values, exponent):
+    """Also where a cube would be lost to rounding, or overflow."""
+    x = torch.tensor(values)
+    x = x / x.abs().max().clamp(min=1)
+    scale = 2.0**exponent
+    torch.testing.assert_close(focus(scale * x), scale * focus(x), rtol=1e-4, atol=1e-5 * scale)
+
+
 def test_the_focusing_functions_gradient():
     x = torch.tensor([0.3, -0.2, 0.5, 0.1], dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(focus, x)
