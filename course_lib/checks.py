@@ -36,6 +36,12 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{name} is {value!r}: expected one of {', '.join(names)}{hint}")
 
 
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is off `wanted` by the smallest factor: what to try in its place."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    return min(divisors, key=lambda d: abs(math.log(d / wanted)))
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` if it is True or False."""
     if isinstance(value, bool):

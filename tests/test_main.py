@@ -92,6 +92,71 @@ def test_every_hyperparameter_has_an_option(tmp_path, capsys):
             assert f"--{name.replace('_', '-')}" in text
 
 
+IMAGES = ["--d-model=16", "--heads=2", "--patch=7", "--stem=patch", "--batch=4", "--probe-every=3"]
+IMAGES += ["--steps=6", "--warmup=2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("vit", ["--layers=2"]),
+        ("swin", ["--depths", "1", "2", "--window", "2"]),
+        ("flatten-swin", ["--depths", "1", "2"]),
+    ],
+)
+def test_a_model_of_images_is_compared_by_its_name(tmp_path, capsys, name, sizes):
+    out = tmp_path / "r"
+    assert cli.main(["compare", "--model", name, "--out", str(out), *IMAGES, *sizes]) == 0
+    table = capsys.readouterr().out
+    rows = json.loads((out / "compare.json").read_text())
+    assert [row["arm"] for row in rows] == ["adamw", "adamw-warmup", "adamw2"]
+    assert {(row["config"]["model"], row["config"]["task"]) for row in rows} == {(name, "fashion-mnist")}
+    assert {tuple(row["config"]["betas"]) for row in rows} == {(0.9, 0.999)}
+    for row in rows:
+        assert 0 <= row["final_val_accuracy"] <= 1
+        assert f"{row['final_val_loss']:.3f}" in table
+        assert f"{row['final_val_accuracy']:.3f}" in table
+        assert row["reference"]["name"] == "nearest class mean"
+    assert "val. accuracy" in table
+    assert re.search(r"learnt: above the nearest class mean line, accuracy 0\.6\d\d", table)
+    assert "writes" not in table
+    records = pd.read_csv(out / "records.csv")
+    last = records[(records.arm == "adamw2") & (records.quantity == "val_accuracy")].value.item()
+    assert last == rows[2]["final_val_accuracy"]
+    assert Run.load(out / "adamw2.safetensors").score().accuracy == rows[2]["final_val_accuracy"]
+
+
+def test_text_has_no_accuracy(tmp_path, capsys):
+    assert run("--out", tmp_path / "r", "--arms", "adamw") == 0
+    assert "val. accuracy" not in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "r" / "compare.json").read_text())
+    assert row["final_val_accuracy"] is None
+    assert set(row["reference"]) == {"name", "loss"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vti"], "model is 'vti': expected one of gpt, .*did you mean 'vit'"),
+        (["--model", "vit", "--patch", "5"], r"patch is 5: expected a divisor of the image's side \(28\)"),
+        (["--model", "swin", "--window", "4"], "window is 4: expected a divisor .*; try 7"),
+        (["--model", "swin", "--depths", "2", "x"], "argument --depths: 'x' is no whole number"),
+        (["--model", "vit", "--heads", "3"], "heads is 3: expected a divisor of d_model"),
+        (["--model", "vit", "--task", "text"], "model is 'vit': expected gpt for the task 'text'"),
+        (["--preset", "live", "--model", "vit"], "model is 'vit': expected gpt for the task 'text'"),
+        (["--preset", "live", "--task", "fashion-mnist"], "model is 'gpt': expected vit, swin, flatten-swin"),
+    ],
+)
+def test_bad_input_for_images(tmp_path, capsys, arguments, message):
+    try:
+        status = cli.main(["compare", "--out", str(tmp_path / "r"), *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,8 +14,7 @@ def check_patch(image: int, patch: int, stem: str) -> None:
     """Raise a ValueError unless patches of that size fill an image, in pixels, and the stem can make them."""
     checks.choice("stem", stem, STEMS)
     if image % checks.count("patch", patch):
-        fits = [p for p in range(1, image + 1) if image % p == 0]
-        near = min(fits, key=lambda p: abs(p - patch))
+        near = checks.nearest_divisor(image, patch)
         raise ValueError(f"patch is {patch}: expected a divisor of the image's side ({image}); try {near}")
     if stem == "conv" and (patch < 2 or patch & (patch - 1)):
         raise ValueError(

@@ -63,9 +63,7 @@ class SwinConfig:
 
     def _check_window(self, window: int) -> None:
         if any(side % window for side in self.sides):
-            common = math.gcd(*self.sides)
-            fits = [w for w in range(1, common + 1) if common % w == 0]
-            near = min(fits, key=lambda w: abs(w - window))
+            near = checks.nearest_divisor(math.gcd(*self.sides), window)
             raise ValueError(
                 f"window is {window}: expected a divisor of the side of every stage's map, "
                 f"{' and '.join(map(str, self.sides))} tokens; try {near}"

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from course_lib import checks
-from course_lib.training.config import RunConfig
+from course_lib.training.config import MODELS, RunConfig
 
 _IMAGES: dict[str, Any] = {"task": "fashion-mnist", "betas": (0.9, 0.999)}
 
@@ -36,7 +36,7 @@ PRESETS: dict[str, RunConfig] = {
         stem="conv",
         d_model=64,
         heads=4,
-        layers=6,
+        layers=4,
         batch=64,
         lr=1e-2,
         steps=300,
@@ -103,7 +103,9 @@ PRESETS: dict[str, RunConfig] = {
 
 def preset_of(model: str | None) -> str:
     """The preset that a model is trained with where none is named."""
-    return "live" if model in (None, "gpt") else model
+    if model is None or checks.choice("model", model, MODELS) == "gpt":
+        return "live"
+    return model
 
 
 def preset(name: str, **overrides: Any) -> RunConfig:

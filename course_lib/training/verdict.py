@@ -13,8 +13,11 @@ last probe):
 
 Entropy is low below `LOW_ENTROPY`; a map's rank is low below `LOW_RANK` times its reference: that of uniform
 attention where attention is causal, and else a quarter of the tokens (`course_lib.probes.reference_rank`).
-Where attention is no distribution (sigmoid, ReLU², identity) there is no entropy: such a run is judged by
-its loss alone and can be healthy, stalled or diverged; its records still hold the map's rank and spectrum.
+Where attention is no distribution (sigmoid, ReLU², identity) there is no entropy, and no layer is sharp. The
+spectrum still speaks: in place of 5, a run that has not learnt is a `malignant collapse` if some layer's
+W_qᵀW_k has less than `LOW_SPECTRUM` times the effective rank that it had at the run's first probe, the mean
+over its heads (how well that tells: bench/kinds.py). Focused linear attention is a distribution, the one that
+it implies, and is judged like softmax.
 While a run is still in its steps, 6 reads `undecided`: it may yet learn.
 """
 
@@ -28,6 +31,7 @@ from course_lib.training.records import Record, accuracies, losses, mean_over_he
 
 LOW_ENTROPY = 0.25
 LOW_RANK = 1.0
+LOW_SPECTRUM = 1 / 3
 WINDOW = 20
 ABOVE_START = 1.05
 
@@ -41,6 +45,8 @@ class LayerState:
     entropy: float
     rank: float
     """Effective rank of the attention map, as a multiple of its reference."""
+    spectrum: float = np.nan
+    """Effective rank of W_qᵀW_k, as a multiple of what it was at first."""
 
     @property
     def sharp(self) -> bool:
@@ -48,6 +54,8 @@ class LayerState:
 
     @property
     def malignant(self) -> bool:
+        if np.isnan(self.entropy):
+            return self.spectrum < LOW_SPECTRUM
         return self.sharp and self.rank < LOW_RANK
 
 
@@ -129,11 +137,15 @@ def _layers(records: Sequence[Record], ranks: Sequence[float]) -> list[tuple[int
     steps, h = probed(records, "entropy")
     if not len(steps):
         return []
-    states = zip(mean_over_heads(h), mean_over_heads(probed(records, "attention_rank")[1]), strict=True)
+    _, spectrum = probed(records, "qk_rank")
+    columns = [
+        mean_over_heads(h),
+        mean_over_heads(probed(records, "attention_rank")[1]) / np.array(ranks),
+        mean_over_heads(spectrum) / mean_over_heads(spectrum[0])
+        if len(spectrum)
+        else np.full(h.shape[:2], np.nan),
+    ]
     return [
-        (
-            int(step),
-            tuple(LayerState(float(e), float(r) / unit) for e, r, unit in zip(*state, ranks, strict=True)),
-        )
-        for step, state in zip(steps, states, strict=True)
+        (int(step), tuple(LayerState(*map(float, layer)) for layer in zip(*rows, strict=True)))
+        for step, *rows in zip(steps, *columns, strict=True)
     ]

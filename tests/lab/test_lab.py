@@ -2,10 +2,15 @@
 
 import threading
 import time
+from io import BytesIO
 
+import numpy as np
 import pytest
+import torch
+from matplotlib.image import imread
 
 from course_lib.lab import Lab
+from course_lib.lab.panels import map_picture
 from course_lib.lab.worker import THREAD_NAME
 
 TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
@@ -228,3 +233,35 @@ def test_a_refused_setting_leaves_everything_as_it_was(lab):
             setattr(one, name, value)
     assert one.lr == pytest.approx(0.05)
     assert one.tau == 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("vit", {"layers": 2}), ("swin", {"depths": (1, 2), "window": 2}), ("flatten-swin", {"depths": (1, 2)})],
+)
+def test_models_of_images_train_in_the_lab(name, sizes):
+    """Layers with two and four heads, and maps of 16 and of 4 tokens, in one picture."""
+    tiny = {"d_model": 16, "heads": 2, "patch": 7, "stem": "patch", "batch": 4, "probe_every": 5, "steps": 10}
+    one = Lab(name, **tiny, **sizes)
+    try:
+        one.start()
+        run = one.result(SOON)
+        assert run.finished
+        colors = len(one.panels.entropy.lines.y)
+        assert colors == len(run.sites)
+        assert np.isfinite(one.panels.entropy.lines.y).all()
+        assert np.isfinite(one.panels.sigma.lines.y).all()
+        assert "nearest class mean 0.67" in one.panels.verdict.value
+        assert f"accuracy {run.records[-1].accuracy:.2f}" in one._live.value
+    finally:
+        one.close()
+
+
+def test_tiles_of_layers_with_fewer_heads_are_empty():
+    large, small = torch.full((2, 6, 6), 0.5), torch.full((1, 3, 3), 1.0)
+    pixels = imread(BytesIO(map_picture([large, small])))
+    assert pixels.shape[:2] == (2 * 8, 2 * 8)  # tiles of 6 in frames of 1
+    white = (pixels[..., :3] == 1).all(-1)
+    assert white[9:15, 9:15].all()
+    assert not white[1:7, 1:7].any()
+    assert not white[9:15, 1:7].any()

@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 
 import course_lib
 from course_lib import GPT, GPTConfig, Run
-from course_lib.models import attention_weights, visible_keys
+from course_lib.models import (
+    Attention,
+    FlattenSwin,
+    Swin,
+    SwinConfig,
+    ViT,
+    ViTConfig,
+    attention_weights,
+    visible_keys,
+)
+from course_lib.models.flatten_swin import FocusedAttention
 from course_lib.probes import (
     AttentionSite,
     StepProbe,
+    attention_maps,
     attention_rank,
     attention_sites,
     effective_rank,
@@ -20,6 +31,7 @@ from course_lib.probes import (
     max_logit,
     observe,
     qk_singular_values,
+    reference_rank,
     sigma_max,
     spectral_energy_concentration,
     stable_rank,
@@ -181,3 +193,103 @@ def test_attention_that_is_no_distribution_has_no_entropy_but_a_rank(kind, tiny)
     record = run.step()
     assert torch.tensor(record.probes["entropy"]).isnan().all()
     assert torch.tensor(record.probes["attention_rank"]).isfinite().all()
+
+
+def test_reference_ranks():
+    assert reference_rank(32, causal=True) == uniform_rank(32)
+    assert reference_rank(48, causal=False) == 12
+    assert reference_rank(48, causal=False, thin=16) == 4
+    assert reference_rank(8, causal=False, thin=16) == 2
+
+
+@given(st.integers(2, 40), st.integers(1, 40), st.integers(0, 99))
+def test_the_rank_of_a_sharp_map_is_at_most_the_number_of_keys_in_use(n, keys, seed):
+    """What the reference for attention without a mask counts: one-hot rows, on at most so many keys."""
+    rng = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(min(keys, n), (n,), generator=rng)
+    in_use = len(chosen.unique())
+    assert attention_rank(torch.eye(n)[chosen]).item() <= in_use * (1 + 1e-3)
+    each = torch.arange(n) % in_use  # equally often
+    if n % in_use == 0:
+        assert attention_rank(torch.eye(n)[each]).item() == pytest.approx(in_use, rel=1e-3)
+
+
+SWIN = {"classes": 3, "image": 16, "patch": 2, "d_model": 16, "heads": 2, "depths": (2, 2), "window": 4}
+IMAGE_MODELS = {
+    "vit": lambda **k: ViT(ViTConfig(classes=3, image=16, d_model=16, heads=2, layers=2, **k)),
+    "swin": lambda **k: Swin(SwinConfig(**SWIN, **k)),
+    "flatten-swin": lambda **k: FlattenSwin(
+        SwinConfig(**{**SWIN, "window": None}, **{"attention": "focused", **k})
+    ),
+}
+image_model = pytest.mark.parametrize("name", IMAGE_MODELS)
+
+
+def mixed_by(model, images):
+    """What each attention of a model has mixed, before W_o, and its values: (…, tokens, d_model) each."""
+    mixed, values = [], []
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.w_o.register_forward_pre_hook(lambda m, args: mixed.append(args[0]))
+            module.w_v.register_forward_hook(lambda m, args, out: values.append(out))
+    with torch.no_grad():
+        model(images)
+    return mixed, values
+
+
+@image_model
+def test_maps_of_models_of_images_are_those_that_they_mix_by(name):
+    """Windows, masks, biases and linear attention included: the map, times the values, is what was mixed."""
+    torch.manual_seed(0)
+    model = IMAGE_MODELS[name]()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    for module in model.modules():
+        if isinstance(module, FocusedAttention):  # the convolution stands beside the map
+            torch.nn.init.zeros_(module.depthwise.weight)
+    images = torch.randn(3, 1, 16, 16)
+    sites = attention_sites(model)
+    maps = attention_maps(model, sites, images)
+    mixed, values = mixed_by(model, images)
+    assert len(maps) == len(mixed) == len(model.tokens)
+    for map_, out, v, site, tokens in zip(maps, mixed, values, sites, model.tokens, strict=True):
+        assert map_.shape[1:] == (site.heads, tokens, tokens)
+        by_head = v.flatten(0, -3).unflatten(-1, (site.heads, -1)).transpose(1, 2)
+        again = (map_ @ by_head).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(again, out.flatten(0, -3), rtol=1e-4, atol=1e-4)
+
+
+@image_model
+def test_uniform_attention_has_entropy_one_windows_masks_included(name):
+    model = IMAGE_MODELS[name](attention="uniform")
+    seen = observe(model, attention_sites(model), torch.randn(3, 1, 16, 16)).quantities
+    for h in seen["entropy"]:
+        torch.testing.assert_close(h, torch.ones_like(h))
+    ranks = [rank.mean().item() for rank in seen["attention_rank"]]
+    # Four windows, shifted: one whole, two cut in two, one in four; a uniform map has a rank for each part.
+    expected = [1, (1 + 2 + 2 + 4) / 4, 1, 1] if name == "swin" else [1] * len(ranks)
+    assert ranks == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_focused_map_is_a_distribution_of_the_rank_of_its_factors():
+    torch.manual_seed(0)
+    model = IMAGE_MODELS["flatten-swin"]()
+    images = torch.randn(2, 1, 16, 16)
+    sites = attention_sites(model)
+    for map_ in attention_maps(model, sites, images):
+        assert (map_ >= 0).all()
+        torch.testing.assert_close(map_.sum(-1), torch.ones_like(map_.sum(-1)))
+    seen = observe(model, sites, images).quantities
+    for h, rank in zip(seen["entropy"], seen["attention_rank"], strict=True):
+        assert ((h > 0) & (h <= 1)).all()
+        assert (rank <= 8 + 1e-3).all()  # the width of a head
+
+
+def test_a_focused_query_without_a_score_has_no_entropy():
+    """Its weights are no distribution; the other queries' mean stands."""
+    model = ViT(ViTConfig(classes=3, image=8, d_model=4, heads=1, layers=1, attention="focused"))
+    with torch.no_grad():
+        model.blocks[0].attention.w_q.weight.fill_(0)
+    seen = observe(model, attention_sites(model), torch.randn(2, 1, 8, 8)).quantities
+    assert seen["entropy"][0].isnan().all()
+    assert seen["attention_rank"][0].item() == 0

@@ -70,6 +70,40 @@ def test_without_probes_the_loss_decides():
     assert judge(records, REFERENCE, UNIFORM[:1], finished=True).name == "stalled"
 
 
+@pytest.mark.parametrize(
+    ("losses", "entropy", "spectrum", "name", "first"),
+    [
+        (STUCK, np.nan, 0.2, "malignant collapse", 50),
+        (STUCK, np.nan, 0.4, "stalled", None),
+        (LEARNT, np.nan, 0.2, "healthy", None),
+        (STUCK, HIGH, 0.2, "stalled", None),  # where there is an entropy, it decides
+    ],
+)
+def test_where_there_is_no_entropy_the_spectrum_speaks(losses, entropy, spectrum, name, first):
+    """The second layer's W_qᵀW_k keeps this share of the effective rank that it began with."""
+    records = history(losses, [(entropy, 1.0), (entropy, 1.0)])
+    for record in records:
+        if record.probes:
+            share = 1.0 if record.step == 0 else spectrum
+            record.probes["qk_rank"] = np.array([[15.0, 13.0], [15.0 * share, 13.0 * share]])
+    verdict = judge(records, REFERENCE, UNIFORM, finished=True)
+    assert (verdict.name, verdict.first_collapse_step) == (name, first)
+    assert [layer.spectrum for layer in verdict.layers] == pytest.approx([1.0, spectrum])
+
+
+def test_heads_that_a_layer_does_not_have_are_left_out():
+    """Swin's stages differ in heads: the table of the first ends in NaN."""
+    records = [Record(t, 0.1, loss) for t, loss in enumerate(STUCK)]
+    low, none = LOW, np.nan
+    records[-1].probes = {
+        "entropy": np.array([[low, low, none, none], [HIGH] * 4]),
+        "attention_rank": np.array([[2.0, 4.0, none, none], [8.0] * 4]),
+    }
+    verdict = judge(records, REFERENCE, (12.0, 4.0), finished=True)
+    assert verdict.name == "malignant collapse"
+    assert [layer.rank for layer in verdict.layers] == pytest.approx([3 / 12, 2.0])
+
+
 def test_nothing_to_judge():
     with pytest.raises(ValueError, match="records is empty"):
         judge([], REFERENCE, UNIFORM, finished=False)
