@@ -200,6 +200,12 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
     assert not launched().first
 
 
+def test_weights_are_spread_over_several_processes_only():
+    assert World(1, 2, fsdp=True).sharded
+    assert not World(1, 2).sharded
+    assert not World(fsdp=True).sharded
+
+
 @pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory of a process is asked of Unix")
