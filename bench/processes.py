@@ -3,7 +3,7 @@
 python bench/processes.py [--presets live,study] [--steps 50]
 
 AdamW with warmup (a run that crashes would magnify any rounding) and AdamW² without, no probes. Two processes
-share the weights' gradients (DDP) or the weights too (FSDP2). One thread for each process, also for the one
+share every batch (DDP), or the weights too (FSDP2). One thread for each process, also for the one
 that is alone, so that times say what sharing costs, not what it gains.
 """
 
@@ -53,7 +53,9 @@ def main() -> None:
             one, _ = found["one"]
             for way, (losses, seconds) in found.items():
                 difference = np.abs(losses - one).max()
-                rows.append((preset, optimizer, way, one[0], losses[-1], f"{difference:.1e}", 1e3 * seconds))
+                rows.append(
+                    (preset, optimizer, way, one[0], losses[-1], f"{difference:.1e}", f"{1e3 * seconds:.0f}")
+                )
     columns = ["preset", "optimizer", "processes", "first loss", "last loss", "difference", "ms a step"]
     print(pd.DataFrame(rows, columns=columns).round(3).to_string(index=False))
 

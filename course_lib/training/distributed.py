@@ -174,6 +174,6 @@ def leave() -> None:
     """End what `join` began, if it began anything."""
     if dist.is_initialized():
         dist.destroy_process_group()
-        # What DDP or FSDP2 was used with keeps gloo's threads alive. One that lets go of the last tensors only
-        # while Python ends aborts the process: on a busy machine jobs failed so, their work done.
+        # DDP and FSDP2 keep gloo's threads alive. One that lets go of the last tensors only while Python ends
+        # aborts the process: on a busy machine jobs failed so, their work done.
         time.sleep(_LET_GO)
