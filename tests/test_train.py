@@ -67,6 +67,13 @@ def test_its_row_is_that_of_compare(tmp_path, capsys):
     }
 
 
+def test_one_process_alone_holds_all_weights_also_under_fsdp(tmp_path):
+    assert train(*COPY, "--out", tmp_path / "plain") == 0
+    assert train(*COPY, "--fsdp", "--out", tmp_path / "fsdp") == 0
+    plain, fsdp = ((tmp_path / name / "records.csv").read_bytes() for name in ("plain", "fsdp"))
+    assert fsdp == plain
+
+
 def test_every_hyperparameter_has_an_option(capsys):
     with pytest.raises(SystemExit):
         train("--help")

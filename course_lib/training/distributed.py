@@ -11,6 +11,7 @@ All processes see the same folder: on several machines it has to be on a file sy
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,6 +26,9 @@ from course_lib.optim.bounded import blocks
 from course_lib.sharding import shard
 
 T = TypeVar("T")
+
+_LET_GO = 0.1
+"""Seconds until gloo's threads have surely let go of the last collective's tensors."""
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -171,3 +175,6 @@ def leave() -> None:
     """End what `join` began, if it began anything."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        # DDP and FSDP2 keep gloo's threads alive. One that lets go of the last tensors only while Python ends
+        # aborts the process: on a busy machine jobs failed so, their work done.
+        time.sleep(_LET_GO)

@@ -74,15 +74,16 @@ def test_what_is_wrong_in_one_process_is_known_in_all(together):
 
 @pytest.mark.slow
 @pytest.mark.serial
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
-def test_the_study_preset_from_the_command_line(tmp_path, optimizer):
+def test_the_study_preset_from_the_command_line(tmp_path, optimizer, way):
     words = ["-m", "course_lib", "train", "--preset", "study", "--steps", "50", "--optimizer", optimizer]
     words += ["--warmup", "50" if optimizer == "adamw" else "0", "--probe-every", "0"]
-    status, _, err = torchrun(*words, "--out", tmp_path / "two")
+    status, _, err = torchrun(*words, *(["--fsdp"] if way == "fsdp" else []), "--out", tmp_path / "two")
     assert status == 0, err
     subprocess.run([sys.executable, *words, "--out", str(tmp_path / "one")], check=True, capture_output=True)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    print(f"study, {optimizer}: largest difference {np.abs(one - two).max():.1e}")
+    print(f"study, {optimizer}, {way}: largest difference {np.abs(one - two).max():.1e}")
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-4)
     assert len(one) == 51
     assert one[-1] < one[0] - 0.5
@@ -200,6 +201,12 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     assert launched() == World(3, 4, local_rank=1, local_size=2)
     assert not launched().first
+
+
+def test_weights_are_spread_over_several_processes_only():
+    assert World(1, 2, fsdp=True).sharded
+    assert not World(1, 2).sharded
+    assert not World(fsdp=True).sharded
 
 
 @pytest.mark.slow
