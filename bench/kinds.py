@@ -1,7 +1,7 @@
-"""What tells a crash where attention has no entropy: the spectrum of W_qᵀW_k, in runs that learn or do not.
+"""What tells a crash where attention has no entropy: W_qᵀW_k's spectrum, in runs that learn or do not.
 
-Four seconds a run on one core. A row is a run: its loss, and per layer the effective rank of W_qᵀW_k as a
-share of what it was at first, which `course_lib.training.verdict` compares with `LOW_SPECTRUM`.
+Four seconds a run on one core. A row is a run: its loss, and per layer the effective rank of W_qᵀW_k as
+a share of what it was at first, which `course_lib.training.verdict` compares with `LOW_SPECTRUM`.
 """
 
 import pandas as pd

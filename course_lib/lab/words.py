@@ -58,8 +58,8 @@ def summary(run: Run) -> str:
     for quantity, name in (("entropy", "entropy"), ("qk_sigma", "σ₁ of W_qᵀW_k")):
         _, values = probed(run.records, quantity)
         if len(values) and np.isfinite(values[-1]).any():
-            last = values[-1]
-            layers = mean_over_heads(last) if quantity == "entropy" else np.fmax.reduce(last, axis=-1)
+            now = values[-1]
+            layers = mean_over_heads(now) if quantity == "entropy" else np.fmax.reduce(now, axis=-1)
             parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
     return "; ".join(parts) + f"; verdict: {run.verdict().name}."
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.models.attention import Attention
-from course_lib.models.block import init_weights
+from course_lib.models.block import STD
 from course_lib.models.swin import StageBlock, Swin, SwinConfig
 
 KERNEL = 5
@@ -53,9 +53,9 @@ class FlattenSwin(Swin):
     """
 
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
-        super().__init__(config)
+        super().__init__(config, generator)
         self.position_embedding = nn.Embedding(config.sides[0] ** 2, config.d_model)
-        init_weights(self, sum(config.depths), generator)
+        nn.init.normal_(self.position_embedding.weight, std=STD, generator=generator)
 
     def make_blocks(self) -> Iterator[StageBlock]:
         c = self.config

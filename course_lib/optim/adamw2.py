@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 from course_lib import checks
 from course_lib.optim.bounded import bounded_parameters
 from course_lib.optim.limit import Known, Limit, Split, is_sharded, matrices_of, parts_of
+from course_lib.sharding import local
 
 CHUNK = {"cpu": 2**18}
 """Elements of the matrices that are stepped together, by type of device: so many that Python's share of the
@@ -151,7 +152,7 @@ class AdamW2(Optimizer):
             names = {n for n, _ in bounded}
             free = [p for n, p in members if n not in names]
             self._adamw(
-                [_local(p) for p in free], free, group, lr=group["lr"], weight_decay=group["weight_decay"]
+                [local(p) for p in free], free, group, lr=group["lr"], weight_decay=group["weight_decay"]
             )
             for chunk in _chunks(bounded, group["split"]):
                 self._bounded_step(chunk, group)
@@ -202,9 +203,9 @@ class AdamW2(Optimizer):
         beta1, beta2 = group["betas"]
         adamw(
             targets,
-            [_local(p.grad) for p in parameters if p.grad is not None],
-            [_local(s["exp_avg"]) for s in states],
-            [_local(s["exp_avg_sq"]) for s in states],
+            [local(p.grad) for p in parameters if p.grad is not None],
+            [local(s["exp_avg"]) for s in states],
+            [local(s["exp_avg_sq"]) for s in states],
             [],
             [s["step"] for s in states],
             fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters),
@@ -222,16 +223,16 @@ class AdamW2(Optimizer):
         parameters = [p for _, p in chunk]
         split, decay = group["split"], group["weight_decay"]
         # AdamW at a learning rate of one, from zero, leaves −ΔW.
-        scratch = [torch.zeros_like(_local(p)) for p in parameters]
+        scratch = [torch.zeros_like(local(p)) for p in parameters]
         self._adamw(scratch, parameters, group, lr=1.0, weight_decay=0.0)
-        weights = [m for p in parameters for m in _matrices(_local(p), p, split)]
+        weights = [m for p in parameters for m in _matrices(local(p), p, split)]
         updates = [m for u, p in zip(scratch, parameters, strict=True) for m in _matrices(u, p, split)]
         known = self._known(parameters, weights, split)
         limit = Limit.of(weights, updates, known, group["lr"], group["tau"])
         lr, bound = limit.allowed(group["lr"], group["tau"])
         rho = limit.rho(group["lr"])
         for view, update, alpha in zip(
-            (v for p in parameters for v in parts_of(_local(p), split)),
+            (v for p in parameters for v in parts_of(local(p), split)),
             (v for u in scratch for v in parts_of(u, split)),
             _factors(lr, parameters[0].dtype),
             strict=True,
@@ -282,15 +283,10 @@ def _chunks(members: list[tuple[str, Tensor]], split: Split) -> Iterator[list[tu
         yield from (found[i : i + n] for i in range(0, len(found), n))
 
 
-def _local(tensor: Tensor) -> Tensor:
-    """What of a tensor this process holds; under FSDP2 all element-wise work is done on that."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def _matrices(local: Tensor, parameter: Tensor, split: Split) -> list[Tensor]:
-    """`matrices_of` a tensor of the parameter's shape, of which this process holds `local`."""
+def _matrices(held: Tensor, parameter: Tensor, split: Split) -> list[Tensor]:
+    """`matrices_of` a tensor of the parameter's shape, of which this process holds `held`."""
     if not is_sharded(parameter):
-        return matrices_of(local, split)
+        return matrices_of(held, split)
     from course_lib.optim.sharded import (
         sharded_matrix,
     )  # imports torch.distributed.tensor, which takes a while
@@ -301,7 +297,7 @@ def _matrices(local: Tensor, parameter: Tensor, split: Split) -> list[Tensor]:
             "dimension 1, or none; bound this parameter as a whole, or keep it unsharded"
         )
     rows = cast(Any, parameter)  # a DTensor, as is_sharded has found
-    return [sharded_matrix(part.flatten(1), rows) for part in parts_of(local, split)]
+    return [sharded_matrix(part.flatten(1), rows) for part in parts_of(held, split)]
 
 
 def _factors(lr: Tensor, dtype: torch.dtype) -> list[Any]:

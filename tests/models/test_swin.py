@@ -243,3 +243,11 @@ def test_bad_sizes(change, message):
     with pytest.raises(ValueError, match=message) as error:
         Swin(SwinConfig(**{**SWIN, **change}))
     assert "\n" not in str(error.value)
+
+
+def test_flatten_swin_adds_its_positions_to_the_tokens():
+    model = FlattenSwin(SwinConfig(classes=3, image=8, patch=2, window=None, attention="focused"))
+    with torch.no_grad():
+        tokens = model.embed(torch.zeros(1, 1, 8, 8))  # a black image's tokens are alike, and zero
+    assert torch.equal(tokens.flatten(0, 2), model.position_embedding.weight)
+    assert model.position_embedding.weight.std().item() == pytest.approx(0.02, rel=0.2)

@@ -61,8 +61,8 @@ def test_two_processes_have_the_losses_of_one(together, name):
     print(f"{name}: largest difference {np.abs(one - two).max():.1e}")
     assert len(two) == 51
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-4)
-    # A run that crashes would magnify any rounding; eight images' loss is off by 0.1 without a crash.
-    assert one.max() < one[0] + 0.2
+    room = 0.2 if name == "images in windows" else 0.1  # eight images' loss differs by 0.1 between batches
+    assert one.max() < one[0] + room  # a run that crashes would magnify any rounding
     assert together[name]["same_weights"]
     assert together[name]["sizes"] == [2, 4]  # the probes' sequences, half a batch
     assert together[name]["val_loss"] == pytest.approx(alone.validate(), abs=1e-4)
