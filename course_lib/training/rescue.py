@@ -246,8 +246,8 @@ class Rescue:
                 yield from self._try(step)
             if self.last_saved is None and self._steps[0] not in self._first_tries:
                 yield from self._try(self._steps[0])
-            while (step := self._between()) is not None:
-                yield from self._try(step)
+            while (middle := self._between()) is not None:
+                yield from self._try(middle)
         self.trying = None
         self.finished = True
 
