@@ -23,7 +23,7 @@ def run_row(config: RunConfig, seed: int) -> Row:
         pass
     verdict = run.verdict()
     return {
-        "loss": round(verdict.loss, 4),
+        "final_val_loss": round(verdict.loss, 4),
         "learnt": verdict.learnt,
         "verdict": verdict.name,
         "entropy": round(min(layer.entropy for layer in verdict.layers), 3),
