@@ -2,9 +2,10 @@
 
 The run is trained once to see that it crashes. Then it is forked at one step after another, the cure is
 applied there, and the fork is trained to the end; whether it has learnt by then, the rule of
-`course_lib.training.verdict` says. Bisection looks for the last step at which the cure still comes in time.
+`course_lib.training.verdict` says. Doubling, then bisection, look for the last step at which the cure still
+comes in time.
 
-Outcomes need not be in order: a cure may fail at step 30 and work at step 40. Bisection alone cannot see
+Outcomes need not be in order: a cure may fail at step 30 and work at step 40. The search alone cannot see
 that, it goes where it expects the border. `first_tries` spread over the run can, and `ordered` says what
 they saw.
 """
@@ -124,8 +125,8 @@ class Rescue:
     Args:
         start: the config of a run that crashes; or such a `Run`, with `snapshots` of it.
         cure: what is changed at the switch.
-        first_tries: steps to try before bisection, to see whether outcomes are in order.
-        resolution: bisect until the border is known to so many steps.
+        first_tries: steps to try before the search, to see whether outcomes are in order.
+        resolution: search until the border is known to so many steps.
         more_time: every fork makes as many steps as a whole run (see `Cure.apply`).
         snapshots: of a run that is given; those of other settings (before a fork) are left out. If its
             settings were changed by hand, only the kept moments can be tried.
@@ -242,23 +243,30 @@ class Rescue:
             yield self.run.step()
         self.crash = self.run.verdict()
         if not self.crash.learnt:
-            for step in self._first_tries:
-                yield from self._try(step)
+            for early in self._first_tries:
+                yield from self._try(early)
             if self.last_saved is None and self._steps[0] not in self._first_tries:
                 yield from self._try(self._steps[0])
-            while (middle := self._between()) is not None:
-                yield from self._try(middle)
+            while (step := self._next()) is not None:
+                yield from self._try(step)
         self.trying = None
         self.finished = True
 
-    def _between(self) -> int | None:
-        """The step halfway between the last one saved and the first one lost; None if they are near."""
-        low = self.last_saved
-        if low is None:
+    def _next(self) -> int | None:
+        """Twice the last step saved, as long as none is lost, then halfway to the first lost; None if near.
+
+        Runs crash early: doubling finds a border at step 3 in five trials of any run.
+        """
+        saved, lost = self.last_saved, self.first_lost
+        if saved is None:
             return None
-        end = self.config.steps if self.first_lost is None else self.first_lost
-        inside = [step for step in self._steps if low < step < end]
-        return inside[len(inside) // 2] if inside and end - low > self.resolution else None
+        end = self.config.steps if lost is None else lost
+        inside = [step for step in self._steps if saved < step < end]
+        if not inside or end - saved <= self.resolution:
+            return None
+        if lost is None:
+            return next((step for step in inside if step >= 2 * saved), inside[-1])
+        return inside[len(inside) // 2]
 
     def _try(self, step: int) -> Iterator[Record]:
         self.trying = step
