@@ -6,7 +6,7 @@ ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cu
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,8 @@ from torch.optim.adamw import adamw
 
 from course_lib import checks
 from course_lib.optim.bounded import bounded_parameters
-from course_lib.optim.limit import Known, Limit, Split, is_sharded, matrices_of, parts_of
+from course_lib.optim.limit import Member, Plan
 from course_lib.sharding import local
-
-CHUNK = {"cpu": 2**18}
-"""Elements of the matrices that are stepped together, by type of device: so many that Python's share of the
-time is small, so few that they stay in the CPU's cache between the passes that a step makes over them."""
-ACCELERATOR_CHUNK = 2**24
-
-
-KNOWN = ("block_weight", "block_update", "sigma_low")
-"""What `state` holds of a bounded parameter besides AdamW's own."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +95,7 @@ class AdamW2(Optimizer):
 
     def _forget(self) -> None:
         """Start anew with what is not kept in `state_dict`."""
-        self._reports: dict[str, BoundReport] = {}
-        # What each bounded parameter's version counter stood at after our last step: if it has moved since,
-        # somebody else has changed the matrix, and what is known of its σ₁ holds no more.
-        self._versions: dict[Tensor, int] = {}
+        self._plan = Plan(together=False)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -129,7 +117,11 @@ class AdamW2(Optimizer):
     @property
     def last_step(self) -> dict[str, BoundReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
-        return dict(self._reports)
+        return {
+            name: BoundReport(rho, factor * group["lr"], bound)
+            for chunk in self._plan.chunks
+            for name, group, (rho, factor, bound) in chunk.reports()
+        }
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -142,31 +134,34 @@ class AdamW2(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._reports = {}
-        work = list(self._with_gradients())
-        for _, members in work:  # all of them before the first is moved
-            for name, parameter in members:
-                self._prepare(name, parameter)
-        for group, members in work:
-            bounded = [(n, p) for n, p in members if group["tau"] is not None and p.ndim >= 2]
-            names = {n for n, _ in bounded}
-            free = [p for n, p in members if n not in names]
-            self._adamw(
-                [local(p) for p in free], free, group, lr=group["lr"], weight_decay=group["weight_decay"]
-            )
-            for chunk in _chunks(bounded, group["split"]):
-                self._bounded_step(chunk, group)
+        found = list(self._with_gradients())
+        for _, name, parameter in found:  # all of them before the first is moved
+            self._prepare(name, parameter)
+        bounded: list[Member] = []
+        free: dict[int, tuple[dict[str, Any], list[Tensor]]] = {}
+        for group, name, p in found:
+            if group["tau"] is not None and p.ndim >= 2:
+                bounded.append((group, group["split"], name, p))
+            else:
+                free.setdefault(id(group), (group, []))[1].append(p)
+        for group, parameters in free.values():
+            self._adamw(parameters, group)
+        for chunk in self._plan.of(bounded, self.state):
+            chunk.save()
+            for stack in chunk.stacks:
+                self._adamw(stack.parameters, stack.group)
+            chunk.cut([s.group["lr"] * s.group["weight_decay"] for s in chunk.stacks])
         return loss
 
-    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], list[tuple[str, Tensor]]]]:
-        """Each group, with the names and parameters that have a gradient."""
+    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+        """Group, name and parameter of all that have a gradient."""
         position = 0
         for group in self.param_groups:
             names = group.get("param_names")
-            names = names or [str(position + i) for i in range(len(group["params"]))]
+            for i, parameter in enumerate(group["params"]):
+                if parameter.grad is not None:
+                    yield group, (names[i] if names else str(position + i)), parameter
             position += len(group["params"])
-            found = zip(names, group["params"], strict=True)
-            yield group, [(name, p) for name, p in found if p.grad is not None]
 
     def _prepare(self, name: str, parameter: Tensor) -> None:
         grad = parameter.grad
@@ -187,22 +182,12 @@ class AdamW2(Optimizer):
         if state["step"].device != place:
             state["step"] = state["step"].to(place)
 
-    def _adamw(
-        self,
-        targets: list[Tensor],
-        parameters: list[Tensor],
-        group: dict[str, Any],
-        *,
-        lr: float,
-        weight_decay: float,
-    ) -> None:
-        """torch's own AdamW step with the gradients and moments of `parameters`, made on `targets`."""
-        if not parameters:
-            return
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """torch's own AdamW step."""
         states = [self.state[p] for p in parameters]
         beta1, beta2 = group["betas"]
         adamw(
-            targets,
+            [local(p) for p in parameters],
             [local(p.grad) for p in parameters if p.grad is not None],
             [local(s["exp_avg"]) for s in states],
             [local(s["exp_avg_sq"]) for s in states],
@@ -212,97 +197,11 @@ class AdamW2(Optimizer):
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
-            lr=lr,
-            weight_decay=weight_decay,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=group["maximize"],
         )
-
-    def _bounded_step(self, chunk: list[tuple[str, Tensor]], group: dict[str, Any]) -> None:
-        """Step parameters whose matrices have one shape, each at its own learning rate."""
-        parameters = [p for _, p in chunk]
-        split, decay = group["split"], group["weight_decay"]
-        # AdamW at a learning rate of one, from zero, leaves −ΔW.
-        scratch = [torch.zeros_like(local(p)) for p in parameters]
-        self._adamw(scratch, parameters, group, lr=1.0, weight_decay=0.0)
-        weights = [m for p in parameters for m in _matrices(local(p), p, split)]
-        updates = [m for u, p in zip(scratch, parameters, strict=True) for m in _matrices(u, p, split)]
-        known = self._known(parameters, weights, split)
-        limit = Limit.of(weights, updates, known, group["lr"], group["tau"])
-        lr, bound = limit.allowed(group["lr"], group["tau"])
-        rho = limit.rho(group["lr"])
-        for view, update, alpha in zip(
-            (v for p in parameters for v in parts_of(local(p), split)),
-            (v for u in scratch for v in parts_of(u, split)),
-            _factors(lr, parameters[0].dtype),
-            strict=True,
-        ):
-            if decay:
-                view.mul_(1 - alpha * decay)
-            view.add_(update * alpha) if isinstance(alpha, Tensor) else view.add_(update, alpha=alpha)
-        # Weyl: decay takes a share αλ of σ₁(W), the update no more than α‖ΔW‖_F.
-        low = known.sigma_low * (1 - lr * decay) - lr * limit.frobenius
-        known.sigma_low = torch.where(low > 0, low, 0.0)  # of a NaN nothing is known
-        self._remember(parameters, known, split)
-        for i, (name, _) in enumerate(chunk):
-            each = slice(i * split[1], (i + 1) * split[1]) if split[1] > 1 else i
-            self._reports[name] = BoundReport(rho[each], lr[each], bound[each])
-
-    def _known(self, parameters: list[Tensor], weights: list[Tensor], split: Split) -> Known:
-        states = [self.state[p] for p in parameters]
-        if not all("block_weight" in s for s in states):
-            return Known.nothing(weights)
-        weight, update, low = (torch.cat([s[n] for s in states]).to(weights[0].dtype) for n in KNOWN)
-        known = Known(weight, update, low)
-        for i, p in enumerate(parameters):
-            if self._versions.get(p, p._version) != p._version:
-                known.cold = True
-                known.sigma_low[i * split[1] : (i + 1) * split[1]] = 0.0
-        return known
-
-    def _remember(self, parameters: list[Tensor], known: Known, split: Split) -> None:
-        for name in KNOWN:
-            for p, part in zip(parameters, getattr(known, name).split(split[1]), strict=True):
-                self.state[p][name] = part
-        self._versions |= {p: p._version for p in parameters}
-
-
-def _chunks(members: list[tuple[str, Tensor]], split: Split) -> Iterator[list[tuple[str, Tensor]]]:
-    """Parameters whose matrices have one shape (or its transpose), in portions that fit the cache."""
-    alike: dict[Any, list[tuple[str, Tensor]]] = {}
-    for name, parameter in members:
-        if is_sharded(parameter):
-            yield [(name, parameter)]
-            continue
-        shape = frozenset(matrices_of(parameter, split)[0].shape)
-        alike.setdefault((shape, parameter.dtype, parameter.device), []).append((name, parameter))
-    for found in alike.values():
-        parameter = found[0][1]
-        limit = CHUNK.get(parameter.device.type, ACCELERATOR_CHUNK)
-        n = max(1, limit // max(1, parameter.numel()))
-        yield from (found[i : i + n] for i in range(0, len(found), n))
-
-
-def _matrices(held: Tensor, parameter: Tensor, split: Split) -> list[Tensor]:
-    """`matrices_of` a tensor of the parameter's shape, of which this process holds `held`."""
-    if not is_sharded(parameter):
-        return matrices_of(held, split)
-    from course_lib.optim.sharded import (
-        sharded_matrix,
-    )  # imports torch.distributed.tensor, which takes a while
-
-    if split[1] > 1 and split[0] == 0:
-        raise ValueError(
-            f"split is {split} of a parameter that is sharded by rows: expected parts side by side along "
-            "dimension 1, or none; bound this parameter as a whole, or keep it unsharded"
-        )
-    rows = cast(Any, parameter)  # a DTensor, as is_sharded has found
-    return [sharded_matrix(part.flatten(1), rows) for part in parts_of(held, split)]
-
-
-def _factors(lr: Tensor, dtype: torch.dtype) -> list[Any]:
-    """The learning rates one by one: numbers on the CPU; an accelerator keeps them."""
-    return lr.tolist() if lr.device.type == "cpu" else list(lr.to(dtype).unbind())
 
 
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:

@@ -4,9 +4,10 @@ Source of the rule: the abstract of "Taming Transformer Without Using Learning R
 ICLR 2025), which states it for AdamW's update; that it is put around whole steps is ours.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +15,7 @@ from torch.optim import Optimizer
 
 from course_lib import checks
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
-from course_lib.optim.limit import SIGMA_FLOOR, is_sharded
-from course_lib.optim.sigma import (
-    COLD_ITERATIONS,
-    WARM_ITERATIONS,
-    as_matrix,
-    power_iteration,
-    start_block,
-)
-from course_lib.sharding import local
+from course_lib.optim.limit import KNOWN, Member, Plan, is_sharded
 
 _KEY = "spectral_bound"
 """Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
@@ -39,14 +32,6 @@ class StepReport:
     """c in (0, 1], the share of that step that was kept."""
     bound: Tensor
     """bool: whether ρ exceeded τ, so that the step was cut."""
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """Where the σ₁ estimates of one matrix go on from."""
-
-    weight: Tensor
-    step: Tensor
 
 
 class SpectralBound(Optimizer):
@@ -99,8 +84,8 @@ class SpectralBound(Optimizer):
         self.optimizer = _check_optimizer(optimizer)
         self.tau = _check_tau(tau)
         self._named = _named_matrices(model, names)
-        self._vectors: dict[Tensor, list[_Vectors]] = {}
-        self._reports: dict[str, StepReport] = {}
+        self._known: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self._forget()
         # Hooks and all else that Optimizer's methods need; its __init__ would add the groups a second time.
         super().__setstate__({})
         for group in self.param_groups:
@@ -110,6 +95,10 @@ class SpectralBound(Optimizer):
         for group in self.param_groups:
             group.setdefault("tau", self.tau)
         self._members = self._parameters()
+
+    def _forget(self) -> None:
+        """Start anew with what is not kept in `state_dict`."""
+        self._plan = Plan(together=True)
 
     # --- shared with the inner optimizer --------------------------------------------------------
 
@@ -160,7 +149,9 @@ class SpectralBound(Optimizer):
     @property
     def last_step(self) -> dict[str, StepReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
-        return dict(self._reports)
+        return {
+            name: StepReport(*values) for chunk in self._plan.chunks for name, _, values in chunk.reports()
+        }
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -174,41 +165,20 @@ class SpectralBound(Optimizer):
         """
         self._check_groups()
         # What a closure is going to give gradients to is not known yet: any matrix may move.
-        targets = [t for t in self._targets() if closure or t[1].parameter.grad is not None]
-        before = [local(matrix.parameter.detach()).clone() for _, matrix, _ in targets]
+        members: list[Member] = [
+            (group, matrix.split, name, matrix.parameter)
+            for name, matrix, group in self._targets()
+            if closure or matrix.parameter.grad is not None
+        ]
+        chunks = self._plan.of(members, self._known)
+        with torch.no_grad():
+            for chunk in chunks:
+                chunk.save()
         loss = self.optimizer.step() if closure is None else self.optimizer.step(closure)
         with torch.no_grad():
-            self._reports = {
-                name: self._cut(matrix, old, tau)
-                for (name, matrix, tau), old in zip(targets, before, strict=True)
-            }
+            for chunk in chunks:
+                chunk.cut([0.0] * len(chunk.stacks))
         return loss
-
-    def _cut(self, matrix: BoundedMatrix, before: Tensor, tau: float) -> StepReport:
-        parameter = local(matrix.parameter.detach())
-        kept = self._vectors.get(matrix.parameter, [])
-        if len(kept) != matrix.split[1]:  # none yet, or saved for another cut of this parameter
-            kept = []
-        vectors, reports = [], []
-        for i, (new, old) in enumerate(zip(matrix.parts(parameter), matrix.parts(before), strict=True)):
-            wide = torch.promote_types(parameter.dtype, torch.float32)
-            old = old.to(wide)
-            step = new.to(wide) - old
-            sigma_w, weight_vectors = _sigma(
-                old.flatten(1), kept[i].weight if kept else None, matrix.parameter
-            )
-            sigma_d, step_vectors = _sigma(step.flatten(1), kept[i].step if kept else None, matrix.parameter)
-            vectors.append(_Vectors(weight_vectors, step_vectors))
-            rho = sigma_d / sigma_w.clamp(min=SIGMA_FLOOR)
-            # NaN is no reason to cut: a step that is not finite shows, as it does without the bound.
-            bound = rho > tau
-            factor = torch.where(bound, tau / rho, 1.0)
-            new.copy_(torch.where(bound, old + factor * step, new.to(wide)))
-            reports.append((rho, factor, bound))
-        self._vectors[matrix.parameter] = vectors
-        if len(reports) == 1:
-            return StepReport(*reports[0])
-        return StepReport(*(torch.stack(values) for values in zip(*reports, strict=True)))
 
     # --- saving and loading ---------------------------------------------------------------------
 
@@ -219,11 +189,11 @@ class SpectralBound(Optimizer):
         """
         for before_saving in self._optimizer_state_dict_pre_hooks.values():
             before_saving(self)
-        kept = {}
-        for position, parameter in enumerate(self._parameters()):
-            if parameter in self._vectors:
-                pairs = [{"weight": v.weight, "step": v.step} for v in self._vectors[parameter]]
-                kept[position] = {"shape": tuple(parameter.shape), "vectors": pairs}
+        kept = {
+            position: {"shape": tuple(parameter.shape), **self._known[parameter]}
+            for position, parameter in enumerate(self._parameters())
+            if parameter in self._known
+        }
         state = {**self.optimizer.state_dict(), _KEY: kept}
         for after_saving in self._optimizer_state_dict_post_hooks.values():
             state = after_saving(self, state) or state
@@ -240,18 +210,19 @@ class SpectralBound(Optimizer):
         state_dict = dict(state_dict)
         for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before_loading(self, state_dict) or state_dict
-        vectors = self._loaded_vectors(state_dict.pop(_KEY, {}))
+        known = self._loaded(state_dict.pop(_KEY, {}))
         for group in state_dict.get("param_groups", ()):
             _check_tau(group.get("tau"), none=True)
         taus = [group["tau"] for group in self.param_groups]
         self.optimizer.load_state_dict(state_dict)
         for group, tau in zip(self.param_groups, taus, strict=True):
             group.setdefault("tau", tau)
-        self._vectors, self._reports = vectors, {}
+        self._known = defaultdict(dict, known)
+        self._forget()
         for after_loading in self._optimizer_load_state_dict_post_hooks.values():
             after_loading(self)
 
-    def _loaded_vectors(self, kept: dict[int, dict[str, Any]]) -> dict[Tensor, list[_Vectors]]:
+    def _loaded(self, kept: dict[int, dict[str, Any]]) -> dict[Tensor, dict[str, Tensor]]:
         parameters = self._parameters()
         names = [name for name, _, _ in self._places()]
         loaded = {}
@@ -265,16 +236,19 @@ class SpectralBound(Optimizer):
                     "load it into an optimizer over the same model"
                 )
             # Copies on the parameter's device, in their own precision.
-            loaded[parameter] = [
-                _Vectors(*(v[key].detach().clone().to(parameter.device) for key in ("weight", "step")))
-                for v in saved["vectors"]
-            ]
+            loaded[parameter] = {
+                name: saved[name].detach().clone().to(parameter.device) for name in KNOWN if name in saved
+            }
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
         # For copies and pickles; as in every optimizer, hooks stay behind.
-        names = ("optimizer", "tau", "_named", "_vectors", "_reports", "_members")
+        names = ("optimizer", "tau", "_named", "_known", "_members")
         return {name: self.__dict__[name] for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.optimizer!r})"
@@ -293,17 +267,16 @@ class SpectralBound(Optimizer):
                 yield (names[i] if names else str(position)), parameter, group
                 position += 1
 
-    def _targets(self) -> Iterator[tuple[str, BoundedMatrix, float]]:
-        """Name, matrix and τ of all that is bounded."""
+    def _targets(self) -> Iterator[tuple[str, BoundedMatrix, dict[str, Any]]]:
+        """Name, matrix and group of all that is bounded."""
         for name, parameter, group in self._places():
-            tau = group.get("tau", self.tau)
-            if tau is None:
+            if group.get("tau", self.tau) is None:
                 continue
             if self._named is not None:
                 if parameter in self._named:
-                    yield *self._named[parameter], tau
+                    yield *self._named[parameter], group
             elif parameter.ndim >= 2:
-                yield name, BoundedMatrix(parameter, reason="the optimizer holds it"), tau  # type: ignore[arg-type]
+                yield name, BoundedMatrix(parameter, reason="the optimizer holds it"), group  # type: ignore[arg-type]
 
     def _check_group(self, group: dict[str, Any]) -> None:
         _check_tau(group.get("tau"), none=True)
@@ -344,28 +317,6 @@ class SpectralBound(Optimizer):
             f"{inner} holds none of the {len(self._named)} matrices of {kind} (the first is {first}): "
             "expected an optimizer of this model's parameters; build it from model.parameters()"
         )
-
-
-def _sigma(matrix: Tensor, vectors: Tensor | None, parameter: Tensor) -> tuple[Tensor, Tensor]:
-    """σ₁ of `matrix` (m, n), and the vectors to go on from; `vectors` are the last ones, None at first.
-
-    `parameter` is what the matrix belongs to: of a sharded one, `matrix` has the rows that are here.
-    """
-    # Squares of entries beyond 1e19 would overflow, and a step that large would pass as not finite.
-    tiny = torch.finfo(matrix.dtype).tiny
-    if is_sharded(parameter):
-        from course_lib.optim.sharded import largest, sharded_matrix  # takes a while
-
-        rows = cast(Any, parameter)  # a DTensor
-        scale = largest(matrix, rows).clamp(min=tiny)
-        matrix = sharded_matrix(matrix / scale, rows)
-    else:
-        scale = matrix.abs().amax().clamp(min=tiny)
-        matrix = as_matrix(matrix / scale)
-    start = start_block(matrix) if vectors is None else vectors
-    iterations = COLD_ITERATIONS if vectors is None else WARM_ITERATIONS
-    sigma, after = power_iteration(matrix, start, iterations)
-    return sigma * scale, after
 
 
 def _named_matrices(

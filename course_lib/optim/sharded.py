@@ -43,10 +43,12 @@ def sharded_power_iteration(
 def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
     """What `as_matrix` is for a whole matrix: no more columns than rows, in at least fp32.
 
-    The result is no tensor, but has all that `power_iteration` and `start_block` use of one.
+    The result is no tensor, but has all that `power_iteration` and `start_block` use of one: a stack,
+    (b, m, n), of one matrix where there are no leading dimensions.
     """
     local = shard.to_local().flatten(1) if isinstance(shard, DTensor) else shard
     local = local.float() if local.element_size() < 4 else local
+    local = local if local.ndim == 3 else local[None]
     group = _shard_group(like)
     rows = like.shape[0]
     chunk = -(-rows // dist.get_world_size(group))  # as torch.chunk: the last processes hold less, or nothing
@@ -62,25 +64,15 @@ def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
     return cast(Tensor, matrix.mT if rows < local.shape[-1] else matrix)
 
 
-def largest(shard: Tensor, like: DTensor) -> Tensor:
-    """The largest absolute entry of the whole matrix that `shard` has this process's rows of, 0-dim.
-
-    All processes have to call it, each with the rows of the parameter `like` that it holds, or none.
-    """
-    entry = shard.abs().amax() if shard.numel() else shard.new_zeros(())
-    dist.all_reduce(entry, dist.ReduceOp.MAX, group=_shard_group(like))
-    return entry
-
-
 @dataclass(frozen=True)
 class ShardedMatrix:
-    """A matrix (…, m, n), its rows spread over a group, that can be multiplied with plain tensors.
+    """Matrices (b, m, n), their rows spread over a group, that can be multiplied with plain tensors.
 
-    Products are plain tensors, whole and the same in all processes.
+    Products are plain tensors, whole and the same in all processes, which all have to ask for them.
     """
 
     local: Tensor
-    """This process's rows, (…, held, n)."""
+    """This process's rows, (b, held, n)."""
     rows: int
     start: int
     """Number of the first row held here."""
@@ -91,8 +83,12 @@ class ShardedMatrix:
 
     @property
     def shape(self) -> torch.Size:
-        *lead, _, n = self.local.shape
-        return torch.Size((*lead, n, self.rows) if self.transposed else (*lead, self.rows, n))
+        b, _, n = self.local.shape
+        return torch.Size((b, n, self.rows) if self.transposed else (b, self.rows, n))
+
+    @property
+    def ndim(self) -> int:
+        return 3
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,18 +103,25 @@ class ShardedMatrix:
         return replace(self, transposed=not self.transposed)
 
     def __matmul__(self, columns: Tensor) -> Tensor:
-        """(…, m, n) @ (…, n, k) → (…, m, k)."""
+        """(b, m, n) @ (b, n, k) → (b, m, k)."""
         return self._sum(columns) if self.transposed else self._gather(columns)
 
     def __rmatmul__(self, rows: Tensor) -> Tensor:
-        """(…, k, m) @ (…, m, n) → (…, k, n)."""
+        """(b, k, m) @ (b, m, n) → (b, k, n)."""
         return (self.mT @ rows.mT).mT
 
     def norm(self) -> Tensor:
-        """‖·‖_F of the whole matrix."""
-        square = self.local.square().sum()
+        """‖·‖_F of the whole matrices, (b,)."""
+        square = self.local.square().sum((-2, -1))
         dist.all_reduce(square, group=self.group)
         return square.sqrt()
+
+    def largest(self) -> Tensor:
+        """The largest absolute entry of the whole matrices, (b,)."""
+        held = self.local.abs()
+        entry = held.amax((-2, -1)) if held.numel() else held.sum((-2, -1))
+        dist.all_reduce(entry, dist.ReduceOp.MAX, group=self.group)
+        return entry
 
     def _gather(self, columns: Tensor) -> Tensor:
         """W @ columns: each process computes the rows it holds."""

@@ -25,7 +25,7 @@ from course_lib.models import (
     parameter_groups,
 )
 from course_lib.optim import AdamW2
-from course_lib.optim.adamw2 import KNOWN
+from course_lib.optim.limit import KNOWN
 from course_lib.probes import Observation, StepProbe, attention_sites, observe, reference_rank
 from course_lib.sharding import kept, sharded_like
 from course_lib.training.config import (

@@ -16,7 +16,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from course_lib.data import make_task
 from course_lib.models import GPT, GPTConfig
 from course_lib.optim import AdamW2, SpectralBound
-from course_lib.optim.adamw2 import KNOWN
+from course_lib.optim.limit import KNOWN
 from course_lib.optim.sharded import sharded_matrix, sharded_power_iteration
 from course_lib.optim.sigma import as_matrix, power_iteration, start_block
 from course_lib.sharding import local, whole
@@ -57,7 +57,7 @@ def estimate(shape, mesh, dtype=torch.float32):
     parameter = distribute_tensor(whole, mesh, [Shard(0)])
     matrix = as_matrix(whole.flatten(1))
     start = start_block(matrix)
-    assert torch.equal(start, start_block(sharded_matrix(parameter, parameter)))
+    assert torch.equal(start, start_block(sharded_matrix(parameter, parameter))[0])
     with Traffic() as traffic:
         sigma, block = sharded_power_iteration(parameter, start, 3, parameter)
     again, _ = sharded_power_iteration(parameter.to_local().flatten(1), start, 3, parameter)
