@@ -86,6 +86,8 @@ class Run:
         if not isinstance(config, RunConfig):
             raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
+        self.origin = config
+        """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
         self.world = world
         world.share(config.batch)
         self.device = world.device(config.device)
@@ -372,6 +374,7 @@ class Run:
             tensors |= {f"optimizer.{position}.{k}": kept(v) for k, v in state.items()}
         return Snapshot(
             config=self.config,
+            origin=self.origin,
             settings=self.settings,
             updates=self.updates,
             data_digest=self.task.digest,
@@ -419,6 +422,7 @@ class Run:
             for name, parameter in own.items():
                 parameter.copy_(sharded_like(snapshot.tensors[name], parameter))
         self.optimizer.load_state_dict(self._optimizer_state(snapshot))
+        self.origin = snapshot.origin
         self.settings = snapshot.settings
         self.updates = snapshot.updates
         # The last record of a shorter run told of a model that now makes one more update.
