@@ -23,8 +23,8 @@ from course_lib.training.config import GroupSettings, RunConfig
 from course_lib.training.records import Record
 
 FORMAT = 4
-"""1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not know
-how a fork had begun."""
+"""1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
+know how a fork had begun."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Moments that are kept: within their budget, dense at both ends, and good to go on from."""
 
+from itertools import pairwise
+
 import pytest
 
 from course_lib import Run, preset
@@ -40,12 +42,12 @@ def test_it_goes_on_from_a_moment_bit_for_bit():
 
 def test_it_stays_within_its_budget_and_keeps_both_ends_densely():
     budget = 12 * one_moment()
-    run, timeline = trained(396, budget=budget)
+    _, timeline = trained(396, budget=budget)
     assert timeline.size <= budget
     steps = timeline.steps
     assert len(steps) >= 10
     assert (steps[0], steps[-1]) == (0, 395)
-    holes = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    holes = [b - a for a, b in pairwise(steps)]
     middle = max(holes)
     assert holes[1] < middle / 2
     assert holes[-1] < middle / 2
@@ -59,7 +61,7 @@ def test_a_smaller_budget_takes_effect_at_once():
 
 
 def test_a_model_larger_than_the_budget_is_not_kept_and_it_says_so():
-    run, timeline = trained(20, budget=1000)
+    _, timeline = trained(20, budget=1000)
     assert timeline.steps == ()
     with pytest.raises(ValueError, match="step is 10: expected a kept moment .*nothing is kept yet"):
         timeline.at(10)
