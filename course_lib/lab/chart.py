@@ -155,7 +155,7 @@ class Chart:
 
     def _set_range(self, low: float, high: float) -> None:
         if self.log:  # whole decades
-            low, high = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
+            low, high = round_decades(low, high)
             decades = np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
             every = 1 + (len(decades) - 1) // 6
             self.y_axis.tick_values = 10.0 ** decades[::every]
@@ -242,3 +242,18 @@ def thinned(n: int) -> npt.NDArray[np.int64]:
     """Indices of at most `MAX_POINTS` of n points, the last one among them."""
     every = -(-n // MAX_POINTS)
     return np.arange(n)[::-1][::every][::-1] if n else np.arange(0)
+
+
+def round_decades(low: float, high: float) -> tuple[float, float]:
+    """The powers of ten around a range."""
+    return float(10.0 ** np.floor(np.log10(low))), float(10.0 ** np.ceil(np.log10(high)))
+
+
+def picture_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    """Axes of a picture that fills its figure."""
+    x.allow_padding = y.allow_padding = False
+    style = {"grid_lines": "none", "tick_style": SMALL}
+    return [
+        bqplot.Axis(scale=x, label=x_label, num_ticks=4, label_offset="28px", **style),
+        bqplot.Axis(scale=y, label=y_label, side="left", label_offset="38px", **style),
+    ]

@@ -4,7 +4,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import ipywidgets
 
+from course_lib.lab.inside import Inside
+from course_lib.lab.keep import Keep
 from course_lib.lab.past import Past
+from course_lib.lab.race import Race
+from course_lib.lab.rescue import RescueDrawer
+from course_lib.lab.surgery import Surgery
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab
@@ -35,8 +40,12 @@ class Drawers:
     """
 
     def __init__(self, lab: "Lab") -> None:
-        self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in (Past(lab),)}
-        self.past: Past = next(d for d in self.all.values() if isinstance(d, Past))
+        self.past, self.race, self.surgery = Past(lab), Race(lab), Surgery(lab)
+        self.rescue, self.inside, self.keep = RescueDrawer(lab), Inside(lab), Keep(lab)
+        drawers: tuple[Drawer, ...] = (self.past, self.race, self.surgery)
+        drawers += (self.rescue, self.inside, self.keep)
+        self._show = lab.show
+        self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
         self.buttons = {
             title: ipywidgets.ToggleButton(
                 description=title,
@@ -76,5 +85,5 @@ class Drawers:
                     button.value = False
         drawer = self.open
         if drawer is not None:
-            drawer.draw()
+            self._show(drawer)
         self._place.children = [] if drawer is None else [drawer.widget]

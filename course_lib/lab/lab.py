@@ -10,14 +10,15 @@ from typing import Any
 import ipywidgets
 
 from course_lib.devices import use_available_cores
+from course_lib.lab.branching import Branching
 from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls, off_to_none
-from course_lib.lab.drawers import Drawers
+from course_lib.lab.drawers import Drawer, Drawers
 from course_lib.lab.panels import Panels
-from course_lib.lab.session import LOCK, Session, forget, sessions
-from course_lib.lab.threads import release_threads_after_cells
+from course_lib.lab.session import LOCK, forget, sessions
+from course_lib.lab.threads import Quiet, release_threads_after_cells
 from course_lib.lab.words import OPTIMIZER_NAMES, advice_html, describe, live_html, status_html, summary
 from course_lib.training import Run, RunConfig, preset
-from course_lib.training.config import check_lr, check_tau, check_warmup
+from course_lib.training.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
 
 SLOW_SECONDS = 0.5
 """Least time between two frames with all panels and the status while a run trains; those in between show the
@@ -27,7 +28,7 @@ SPOKEN_SECONDS = 5.0
 """Least time between two texts for screen readers while a run trains."""
 
 
-class Lab(Session):
+class Lab(Branching):
     """A run with sliders, buttons and live charts, shown in a notebook as a cell's last expression.
 
         lab = Lab("live")
@@ -68,7 +69,7 @@ class Lab(Session):
         self._drawing = threading.Lock()
         self._drawn = 0.0
         self._spoken: tuple[float, str] = (0.0, "")
-        self._quiet = False
+        self._quiet = Quiet()
         self._status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 420px", min_width="0"))
         self._live = ipywidgets.HTML()
         actions = ipywidgets.HBox([self.controls.button_row, self._status])
@@ -129,15 +130,40 @@ class Lab(Session):
     def tau(self, value: float | None) -> None:
         self.controls.set_tau(check_tau(value))
 
+    def set_group(self, group: str, settings: GroupSettings) -> None:
+        """Give a parameter group settings of its own from the next step on; {} takes them back.
+
+        Raises:
+            ValueError: no such group or setting, or a value out of range.
+        """
+        groups = {**self.controls.groups, group: settings}
+        check_groups(groups, self.run.config.steps, self.controls.optimizer.value)
+        self.controls.groups = groups
+        self.set_live("groups", groups)
+
+    def search_rescue(self) -> None:
+        """Search for the last step at which turning the bound on saves the current branch.
+
+        The search is `lab.drawers.rescue.search`, a `course_lib.training.rescue.Rescue`.
+        """
+        with LOCK:
+            self._halt()
+            self._back_to_now()
+            self.drawers.rescue.prepare()
+            self.message = ""
+            self._work(self.drawers.rescue.work, "searching")
+
+    def show(self, drawer: Drawer) -> None:
+        """Bring a drawer up to date, whichever thread draws meanwhile."""
+        with self._drawing:
+            drawer.draw()
+
     def settings(self) -> dict[str, Any]:
         return self.controls.settings()
 
     def _show_settings(self, run: Run) -> None:
-        self._quiet = True
-        try:
+        with self._quiet:
             self.controls.show(run)
-        finally:
-            self._quiet = False
         self._enable_tau()
 
     def _connect(self) -> None:
@@ -226,7 +252,7 @@ class Lab(Session):
         if choices and self.run.records:
             return f"{' and '.join(choices)} from the next run on: press Reset, then Start. Or fork."
         if not self.run.records:
-            return f"{describe(self._config())}. Press Start."
+            return f"{describe(self.next_config())}. Press Start."
         return ""
 
     def _speak(self, state: str, note: str, now: bool) -> None:

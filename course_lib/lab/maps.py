@@ -40,6 +40,28 @@ def map_picture(maps: Sequence[Tensor]) -> bytes:
     return png(picture.cpu().numpy())
 
 
+def head_picture(weights: Tensor) -> bytes:
+    """One head's map (queries, keys) as a PNG, sharp however large it is drawn."""
+    shown = weights.detach().float()
+    if (shown.triu(1) == 0).all():  # causal: leave out what cannot be seen
+        shown = shown.masked_fill(torch.ones_like(shown, dtype=torch.bool).triu(1), torch.nan)
+    return png(_enlarged(shown.cpu().numpy(), 256))
+
+
+def strip_picture(values: Array) -> bytes:
+    """Values from 0 to 1, (layers, steps), as a PNG: dark is 0, light is 1, white is none."""
+    file = io.BytesIO()
+    rgba = _STRIP_COLORS(_enlarged(np.clip(values, 0, 1), 400), bytes=True)
+    imsave(file, rgba, format="png", pil_kwargs={"compress_level": 1})
+    return file.getvalue()
+
+
+def _enlarged(values: Array, side: int) -> Array:
+    """Every value as a block, so that a browser that smooths does not blur it."""
+    rows, columns = (max(1, side // n) for n in values.shape)
+    return values.repeat(rows, axis=0).repeat(columns, axis=1)
+
+
 def png(values: Array) -> bytes:
     """A PNG file of values from 0 to 1, (rows, columns); NaN is white."""
     file = io.BytesIO()
@@ -48,4 +70,5 @@ def png(values: Array) -> bytes:
     return file.getvalue()
 
 
+_STRIP_COLORS = colormaps["mako"].with_extremes(bad="#FFFFFF")
 _MAP_COLORS = colormaps["mako_r"].with_extremes(bad="#FFFFFF")

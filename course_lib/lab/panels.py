@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 
 from course_lib.lab.branches import Branch, Branches
-from course_lib.lab.chart import SMALL, Chart, cell, figure_of, set_line, thinned
+from course_lib.lab.chart import Chart, cell, figure_of, picture_axes, set_line, thinned
 from course_lib.lab.curves import Curves, side_by_side
 from course_lib.lab.maps import MAX_TILES, map_picture, png
 from course_lib.lab.words import branch_table_html, legend_html, number, verdict_html
@@ -29,7 +29,7 @@ class Panels:
 
     def __init__(self) -> None:
         self.loss = Chart("Loss on each step's batch", "loss (nats)", [LINE_COLOR])
-        self.entropy = Chart("", "entropy, mean over heads", LAYER_COLORS)
+        self.entropy = Chart("", "entropy (1 uniform, 0 one-hot)", LAYER_COLORS)
         self.sigma = Chart("Size of W_qᵀW_k", "σ₁, largest head", LAYER_COLORS, log=True)
         self.ratio = Chart("Step size beside its matrix", "σ₁ ratio ρ", LAYER_COLORS, log=True)
         self.by_layer = {"entropy": self.entropy, "qk_sigma": self.sigma, "sigma_ratio": self.ratio}
@@ -51,18 +51,11 @@ class Panels:
 
     def _make_maps(self) -> None:
         scales = {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
-        for scale in scales.values():
-            scale.allow_padding = False
         # bqplot redraws a picture when it is handed another one, not when the one it has changes.
         empty = png(np.ones((1, 1)))
         self._pictures = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
-        style = {"grid_lines": "none", "tick_style": SMALL}
-        self.map_axes = [
-            bqplot.Axis(scale=scales["x"], label="key (left to right)", label_offset="28px", **style),
-            bqplot.Axis(
-                scale=scales["y"], label="query (top to bottom)", side="left", label_offset="38px", **style
-            ),
-        ]
+        labels = "key (left to right)", "query (top to bottom)"
+        self.map_axes = picture_axes(scales["x"], scales["y"], *labels)
         self.maps = bqplot.Image(image=self._pictures[0], scales=scales)
         self.maps_figure = figure_of("Attention maps (darker: more)", self.map_axes, [self.maps])
 
@@ -128,6 +121,10 @@ class Panels:
         for axis, at in zip(self.map_axes, ticks, strict=True):
             axis.tick_values = np.array([value for value, _ in at])
             axis.tick_labels = {repr(float(value)): text for value, text in at}
+
+    def curves(self, branch: Branch) -> Curves:
+        """What the charts have read of a branch."""
+        return self._curves[branch]
 
     # --- frames ---------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from course_lib.lab.controls import action, hint, hint_html, row
+from course_lib.lab.threads import Quiet
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab
@@ -25,7 +26,7 @@ class Past:
 
     def __init__(self, lab: "Lab") -> None:
         self.lab = lab
-        self._quiet = False
+        self._quiet = Quiet()
         self.slider = ipywidgets.SelectionSlider(
             options=[("now", NOW)],
             value=NOW,
@@ -78,8 +79,7 @@ class Past:
         self.draw()
 
     def draw(self) -> None:
-        self._quiet = True
-        try:
+        with self._quiet:
             lab, timeline = self.lab, self.lab.branches.current.timeline
             steps = timeline.steps
             options = [*((str(step), step) for step in steps), ("now", NOW)]
@@ -96,8 +96,6 @@ class Past:
             self.branch.disabled = self.remove.disabled = self.together.disabled = not several
             self.now.disabled = lab.past is None
             self.holds.value = hint_html(timeline.holds())
-        finally:
-            self._quiet = False
 
     def _moved(self, change: Any) -> None:
         if not self._quiet:

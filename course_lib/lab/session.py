@@ -194,83 +194,11 @@ class Session(ABC):
             self._worker.halt()
             self._worker.wait()
 
-    # --- the past, and other futures ------------------------------------------------------------
-
-    def rewind(self, step: int | None = None) -> None:
-        """Look at the current branch as it was; what trains is paused.
-
-        Args:
-            step: the last moment kept at or before it is shown; None to go back to the present.
-
-        Raises:
-            ValueError: nothing is kept so far back.
-        """
-        with LOCK:
-            self._halt()
-            self.message = ""
-            if step is None:
-                self._back_to_now()
-            else:
-                snapshot = self.branches.current.timeline.at(step)
-                self.past = Run(self.run.config)
-                self.past.restore(snapshot)
-                self.past.observation = self.past.observe()
-                self._wanted.clear()
-                self._show_settings(self.past)
-            self._draw(speak=True)
-
     def _back_to_now(self) -> None:
         if self.past is not None:
             self.past = None
             self._wanted.clear()
             self._show_settings(self.run)
-
-    def fork(self, **overrides: Any) -> Run:
-        """Branch off the moment that is looked at, with the settings of the controls; the original stays.
-
-        With nothing changed the fork repeats the original bit for bit.
-
-        Args:
-            overrides: fields of the fork's config that have no control.
-
-        Returns:
-            The run of the new branch, which is the current one now.
-
-        Raises:
-            ValueError: there are too many branches, no step is left to make, or a value is out of range.
-        """
-        with LOCK:
-            self._halt()
-            self.branches.check_room()
-            source = self.past or self.run
-            if source.updates >= source.config.steps:
-                raise ValueError(
-                    f"step is {source.updates} of {source.config.steps}: expected a moment with steps left; "
-                    "move the slider of the past back, then fork"
-                )
-            run = source.fork(**{**self._changed(source), **overrides})
-            self.branches.add(run, self.branches.current)
-            self._settle()
-            return run
-
-    def choose(self, name: str) -> None:
-        """Make another branch the current one; what trains goes on."""
-        with LOCK:
-            going_on = self.busy and self.together
-            if self.branches[name] is self.branches.current:
-                return
-            self._halt()
-            self.branches.current = self.branches[name]
-            self._settle()
-            if going_on:
-                self._train(None)
-
-    def remove(self, name: str) -> None:
-        """Give up a branch; what trains is paused."""
-        with LOCK:
-            self._halt()
-            self.branches.remove(name)
-            self._settle()
 
     def _settle(self) -> None:
         """After a change of branches: show the current one, at the present."""
@@ -329,17 +257,17 @@ class Session(ABC):
         settings["groups"] = {name: own for name, own in settings["groups"].items() if own}
         return settings
 
-    def _config(self) -> RunConfig:
+    def next_config(self) -> RunConfig:
         """What the next run is made of."""
         return replace(self.run.config, **self._config_settings())
 
     def _outdated(self) -> bool:
         """Whether a run that has made no step yet is not what the controls ask for."""
-        return not self.run.records and self._config() != self.run.config
+        return not self.run.records and self.next_config() != self.run.config
 
     def _renew(self) -> None:
         """Put a new run in the place of all branches, which are left as they are if that is refused."""
-        run = Run(self._config())
+        run = Run(self.next_config())
         if self.run.records:
             self.previous = self.run
         self.branches = Branches(run, self.branches.budget)
@@ -352,6 +280,8 @@ class Session(ABC):
 def _set_groups(run: Run, groups: dict[str, Any]) -> None:
     for group in GROUPS:
         own = groups.get(group, {})
+        if run.config.optimizer == "adamw":  # has no bound: a group's own τ waits for AdamW²
+            own = without_tau(own)
         if own != run.settings.groups.get(group, {}):
             run.set_group(group, own)
 

@@ -47,6 +47,10 @@ class Worker:
         self._ticks: deque[tuple[float, int]] = deque(maxlen=16)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
+    def again(self) -> "Worker":
+        """Another one that goes on with the same work."""
+        return Worker(self._work, self._frame, self.doing)
+
     @property
     def halted(self) -> bool:
         """Whether the thread has been asked to end."""

@@ -13,6 +13,7 @@ from course_lib.probes.observe import (
     Observation,
     attention_maps,
     observe,
+    site_spectrum,
 )
 from course_lib.probes.sites import AttentionSite, attention_sites
 from course_lib.probes.spectrum import (
@@ -41,6 +42,7 @@ __all__ = [
     "qk_singular_values",
     "reference_rank",
     "sigma_max",
+    "site_spectrum",
     "spectral_energy_concentration",
     "stable_rank",
     "uniform_rank",
