@@ -238,6 +238,17 @@ def _value(value: Any) -> str:
     return number(value) if value is None or isinstance(value, int | float) else "changed"
 
 
+def grid_of(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
+    """Figures in rows of three, or fewer where there is no room for so many."""
+    layout = ipywidgets.Layout(
+        grid_template_columns="repeat(auto-fit, minmax(max(290px, 30%), 1fr))",
+        grid_gap="8px 12px",
+        width="100%",
+        overflow="hidden",
+    )
+    return ipywidgets.GridBox(figures, layout=layout)
+
+
 def thinned(n: int) -> npt.NDArray[np.int64]:
     """Indices of at most `MAX_POINTS` of n points, the last one among them."""
     every = -(-n // MAX_POINTS)

@@ -84,6 +84,6 @@ class Drawers:
                 if other != title:
                     button.value = False
         drawer = self.open
+        self._place.children = [] if drawer is None else [drawer.widget]
         if drawer is not None:
             self._show(drawer)
-        self._place.children = [] if drawer is None else [drawer.widget]

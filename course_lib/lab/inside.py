@@ -7,13 +7,13 @@ import ipywidgets
 import numpy as np
 import torch
 
-from course_lib.lab.chart import Array, Chart, figure_of, picture_axes, set_line
+from course_lib.lab.chart import Array, Chart, figure_of, grid_of, picture_axes, set_line
 from course_lib.lab.controls import hint_html, row
 from course_lib.lab.maps import head_picture, strip_picture
 from course_lib.lab.ratios import StepSizes
 from course_lib.lab.threads import Quiet
 from course_lib.plots.palette import LAYER_COLORS
-from course_lib.probes import SEC_DIRECTIONS, site_spectrum
+from course_lib.probes import SEC_DIRECTIONS, Observation, site_spectrum
 from course_lib.training import Run
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Strip:
     """
 
     def __init__(self, title: str) -> None:
+        self._layers = 0
         self.x = bqplot.LinearScale(min=0.0, max=1.0)
         self.y = bqplot.LinearScale(min=0.0, max=1.0)
         self.axes = picture_axes(self.x, self.y, "step", "layer")
@@ -46,7 +47,8 @@ class Strip:
         every = -(-layers // 8)
         ticks = {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)}
         axis = self.axes[1]
-        if len(axis.tick_values) != len(ticks):
+        if layers != self._layers:
+            self._layers = layers
             axis.tick_values = np.array(list(ticks))
             axis.tick_labels = {repr(float(value)): text for value, text in ticks.items()}
 
@@ -64,7 +66,8 @@ class Inside:
     def __init__(self, lab: "Lab") -> None:
         self.lab = lab
         self._quiet = Quiet()
-        self._drawn: tuple[object, ...] = ()
+        self._observation: Observation | None = None
+        self._choice: tuple[int, int] | None = None
         self.layer = _dropdown("layer", "Of the spectrum and the map")
         self.head = _dropdown("head", "Of the map; thick in the spectrum")
         self.entropy = Strip("Entropy by layer (dark 0, light 1)")
@@ -74,17 +77,9 @@ class Inside:
         self._make_map()
         self.ratios = StepSizes()
         self.text = ipywidgets.HTML()
-        grid = ipywidgets.Layout(
-            grid_template_columns="repeat(auto-fit, minmax(290px, 1fr))",
-            grid_gap="8px 12px",
-            width="100%",
-            overflow="hidden",
-        )
         figures = [self.entropy.figure, self.sec.figure, self.spectrum.figure]
         figures += [self.map_figure, self.ratios.figure]
-        self.widget = ipywidgets.VBox(
-            [row(self.layer, self.head), ipywidgets.GridBox(figures, layout=grid), self.text]
-        )
+        self.widget = ipywidgets.VBox([row(self.layer, self.head), grid_of(figures), self.text])
         for menu in (self.layer, self.head):
             menu.observe(self._chosen, "value")
 
@@ -99,7 +94,7 @@ class Inside:
 
     def reset(self) -> None:
         """Another branch, maybe of another model."""
-        self._drawn = ()
+        self._choice = None
         run = self.lab.run
         with self._quiet:
             for menu, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
@@ -113,10 +108,10 @@ class Inside:
     def draw(self) -> None:
         lab = self.lab
         shown = lab.past or lab.run
-        state = (shown, shown.observation, self.layer.value, self.head.value)
-        if state == self._drawn:
+        choice = (self.layer.value, self.head.value)
+        if shown.observation is self._observation and choice == self._choice:
             return
-        self._drawn = state
+        self._observation, self._choice = shown.observation, choice
         curves = lab.panels.curves(lab.branches.current)
         for strip, quantity in ((self.entropy, "entropy"), (self.sec, "qk_sec")):
             steps, values = curves.layers(quantity)

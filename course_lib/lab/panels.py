@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 
 from course_lib.lab.branches import Branch, Branches
-from course_lib.lab.chart import Chart, cell, figure_of, picture_axes, set_line, thinned
+from course_lib.lab.chart import Chart, cell, figure_of, grid_of, picture_axes, set_line, thinned
 from course_lib.lab.curves import Curves, side_by_side
 from course_lib.lab.maps import MAX_TILES, map_picture, png
 from course_lib.lab.words import branch_table_html, legend_html, number, verdict_html
@@ -16,6 +16,12 @@ from course_lib.plots.palette import LAYER_COLORS
 from course_lib.training import Run
 from course_lib.training.verdict import LOW_ENTROPY
 
+TITLES = {
+    "entropy": ("Attention entropy", "Entropy of the lowest layer"),
+    "qk_sigma": ("Size of W_qᵀW_k", "Size of W_qᵀW_k, largest layer"),
+    "sigma_ratio": ("Step size beside its matrix", "Step size, largest layer"),
+}
+"""Of one branch alone, and of several."""
 LINE_COLOR = "#333333"
 """Of the loss of a run that has no branches."""
 
@@ -39,15 +45,9 @@ class Panels:
         self._make_maps()
         self._curves: dict[Branch, Curves] = {}
         self._changing = [*(c.lines for c in self.charts), *self._pictures, self.maps, self.verdict]
-        grid = ipywidgets.Layout(
-            grid_template_columns="repeat(auto-fit, minmax(290px, 1fr))",
-            grid_gap="8px 12px",
-            width="100%",
-            overflow="hidden",
-        )
         figures = [self.loss.figure, self.entropy.figure, self.maps_figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
-        self.widget = ipywidgets.VBox([self.legend, ipywidgets.GridBox(figures, layout=grid)])
+        self.widget = ipywidgets.VBox([self.legend, grid_of(figures)])
 
     def _make_maps(self) -> None:
         scales = {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
@@ -98,14 +98,9 @@ class Panels:
         self._marked: list[object] = []
         self._cursor: int | None = None
         several = len(self.branches) > 1
-        worst = (", lowest layer", ", largest layer", ", largest layer") if several else ("", "", "")
-        titles = (
-            "Attention entropy (1 uniform, 0 one-hot)",
-            "Size of W_qᵀW_k",
-            "Step size beside its matrix",
-        )
-        for chart, title, note in zip(self.by_layer.values(), titles, worst, strict=True):
-            chart.figure.title = title + note
+        for quantity, titles in TITLES.items():
+            self.by_layer[quantity].figure.title = titles[several]
+        for chart in self.by_layer.values():
             chart.lines.colors = [b.color for b in self.branches] if several else LAYER_COLORS
         if run.config.attention not in DISTRIBUTIONS:
             self.entropy.figure.title = f"No entropy: {run.config.attention} is no distribution"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from course_lib.lab.controls import hint
+from course_lib.lab.controls import hint, row
 from course_lib.lab.threads import Quiet
 from course_lib.models import parameter_groups
 from course_lib.plots.rescue import GROUP_LABELS
@@ -39,7 +39,6 @@ class Surgery:
             buttons.observe(self._chosen(group), "value")
             self.groups[group] = buttons
         self.attention = _choice("attention", _kinds(lab.controls.attention), lab.controls.attention)
-        self.attention.tooltips = ["as the model is built", "every visible key gets the same weight"]
         self.attention.observe(self._attention_chosen, "value")
         self.widget = ipywidgets.VBox(
             [
@@ -48,8 +47,8 @@ class Surgery:
                     "Shield: its steps are bounded by τ, as AdamW² bounds them. Groups change at the next "
                     "step, attention with the next run or fork."
                 ),
-                *self.groups.values(),
-                self.attention,
+                *(_named(GROUP_LABELS[group], buttons) for group, buttons in self.groups.items()),
+                _named("attention", self.attention),
             ]
         )
 
@@ -101,11 +100,16 @@ class Surgery:
 
 def _choice(description: str, options: list[str], value: str) -> ipywidgets.ToggleButtons:
     return ipywidgets.ToggleButtons(
-        description=description,
         options=options,
         value=value,
-        style={"description_width": "104px", "button_width": "86px"},
+        tooltips=[f"{description}: {option}" for option in options],
+        style={"button_width": "96px"},
     )
+
+
+def _named(description: str, buttons: ipywidgets.ToggleButtons) -> ipywidgets.HBox:
+    name = ipywidgets.HTML(description, layout=ipywidgets.Layout(width="92px"))
+    return row(name, buttons)
 
 
 def _choice_of(own: GroupSettings) -> str | None:
