@@ -5,7 +5,7 @@ axes that stay put until a value leaves them. What it costs the browser comes of
 share the same cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bqplot
@@ -258,6 +258,13 @@ def thinned(n: int) -> npt.NDArray[np.int64]:
 def round_decades(low: float, high: float) -> tuple[float, float]:
     """The powers of ten around a range."""
     return float(10.0 ** np.floor(np.log10(low))), float(10.0 ** np.ceil(np.log10(high)))
+
+
+def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
+    """Give an axis ticks with names; takes effect when its figure is displayed next."""
+    axis.tick_values = np.array(list(names), dtype=np.float64)
+    # As JavaScript writes the numbers.
+    axis.tick_labels = {repr(float(at)).removesuffix(".0"): name for at, name in names.items()}
 
 
 def picture_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:

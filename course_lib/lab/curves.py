@@ -82,10 +82,16 @@ class Curves:
 
 
 def side_by_side(lines: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Lines of different lengths as two arrays (lines, n), shorter ones ending in NaN."""
-    n = max(2, *(len(x) for x, _ in lines)) if lines else 2
-    x, y = np.zeros((len(lines), n)), np.full((len(lines), n), np.nan)
-    for i, (steps, values) in enumerate(lines):
-        x[i, : len(steps)], y[i, : len(steps)] = steps, values
-        x[i, len(steps) :] = steps[-1] if len(steps) else 0.0
+    """Lines of different lengths as two arrays (lines, n); shorter ones stay at their last point.
+
+    One without points stays where another begins: browsers log errors for points that are no numbers.
+    """
+    there = [line for line in lines if len(line[0])]
+    if not there:
+        return np.empty((len(lines), 0)), np.empty((len(lines), 0))
+    n = max(len(x) for x, _ in there)
+    padded = [line if len(line[0]) else (there[0][0][:1], there[0][1][:1]) for line in lines]
+    x, y = (
+        np.stack([np.pad(line[i], (0, n - len(line[i])), mode="edge") for line in padded]) for i in (0, 1)
+    )
     return x, y

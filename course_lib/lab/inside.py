@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from course_lib.lab.chart import Array, Chart, figure_of, grid_of, picture_axes, set_line
+from course_lib.lab.chart import Array, Chart, figure_of, grid_of, name_ticks, picture_axes, set_line
 from course_lib.lab.controls import hint_html, row
 from course_lib.lab.maps import head_picture, strip_picture
 from course_lib.lab.ratios import StepSizes
@@ -28,7 +28,6 @@ class Strip:
     """
 
     def __init__(self, title: str) -> None:
-        self._layers = 0
         self.x = bqplot.LinearScale(min=0.0, max=1.0)
         self.y = bqplot.LinearScale(min=0.0, max=1.0)
         self.axes = picture_axes(self.x, self.y, "step", "layer")
@@ -36,21 +35,19 @@ class Strip:
         self.mark = bqplot.Image(image=self._pictures[0], scales={"x": self.x, "y": self.y})
         self.figure = figure_of(title, self.axes, [self.mark])
 
+    def reset(self, layers: int) -> None:
+        """Show a model of so many layers."""
+        every = -(-layers // 8)
+        name_ticks(self.axes[1], {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)})
+
     def draw(self, steps: Array, values: Array) -> None:
         """Show values (layers, n) from 0 to 1 at steps (n,)."""
-        layers, end = len(values), float(max(steps[-1], 1))
+        end = float(max(steps[-1], 1))
         self._pictures.reverse()  # bqplot redraws a picture when it is handed another one
         self._pictures[0].value = strip_picture(values)
         self.x.max = end
         with self.mark.hold_sync():
             self.mark.image, self.mark.x = self._pictures[0], np.array([0.0, end])
-        every = -(-layers // 8)
-        ticks = {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)}
-        axis = self.axes[1]
-        if layers != self._layers:
-            self._layers = layers
-            axis.tick_values = np.array(list(ticks))
-            axis.tick_labels = {repr(float(value)): text for value, text in ticks.items()}
 
 
 class Inside:
@@ -71,7 +68,7 @@ class Inside:
         self.layer = _dropdown("layer", "Of the spectrum and the map")
         self.head = _dropdown("head", "Of the map; thick in the spectrum")
         self.entropy = Strip("Entropy by layer (dark 0, light 1)")
-        self.sec = Strip(f"SEC({SEC_DIRECTIONS}) of W_qᵀW_k by layer (light 1)")
+        self.sec = Strip(f"SEC({SEC_DIRECTIONS}) by layer (dark 0, light 1)")
         self.spectrum = Chart("Spectrum of W_qᵀW_k", "σᵢ", LAYER_COLORS, log=True)
         self.spectrum.x_axis.label = "i (grey: first kept moment)"
         self._make_map()
@@ -100,6 +97,8 @@ class Inside:
             for menu, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
                 if list(menu.options) != list(range(1, n + 1)):
                     menu.options = list(range(1, n + 1))
+        self.entropy.reset(len(run.sites))
+        self.sec.reset(len(run.sites))
         self.ratios.reset(run)
         first, _ = self._first(run)
         n = first.shape[-1]
@@ -153,7 +152,7 @@ class Inside:
         self._maps.reverse()
         self._maps[0].value = head_picture(shown.observation.maps[self.layer.value - 1][head])
         self.map.image = self._maps[0]
-        self.map_figure.title = f"Attention map, layer {self.layer.value}, head {head + 1} (dark: more)"
+        self.map_figure.title = f"Map of layer {self.layer.value}, head {head + 1} (dark: more)"
 
     def _words(self, shown: Run) -> str:
         """What the panels show, for those who cannot see them."""

@@ -16,7 +16,15 @@ from course_lib.lab.drawers import Drawer, Drawers
 from course_lib.lab.panels import Panels
 from course_lib.lab.session import LOCK, forget, sessions
 from course_lib.lab.threads import Quiet, release_threads_after_cells
-from course_lib.lab.words import OPTIMIZER_NAMES, advice_html, describe, live_html, status_html, summary
+from course_lib.lab.words import (
+    OPTIMIZER_NAMES,
+    advice_html,
+    describe,
+    live_html,
+    status_html,
+    summary,
+    summary_of_branches,
+)
 from course_lib.training import Run, RunConfig, preset
 from course_lib.training.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
 
@@ -227,7 +235,7 @@ class Lab(Branching):
                 return
             self._drawn = now
             self.panels.draw(self.past)
-            speed = worker.speed if worker is not None else 0.0
+            speed = worker.speed if worker is not None and self.past is None else 0.0
             note = self.message or self._pending()
             if state == "failed" and worker is not None:
                 note = f"{type(worker.error).__name__}: {worker.error}"
@@ -235,7 +243,7 @@ class Lab(Branching):
             shown = "looking back" if self.past is not None else state
             self._status.value = status_html(shown, self.past or self.run, speed, note, branch)
             self.drawers.draw()
-            self._speak(state, note, speak or not self.busy)
+            self._speak(shown, note, speak or not self.busy)
 
     def _pending(self) -> str:
         """What the controls ask for and the present run does not have."""
@@ -260,6 +268,8 @@ class Lab(Branching):
         now = now or not spoken.startswith(state.capitalize())
         if now or time.monotonic() - then > SPOKEN_SECONDS:
             text = f"{state.capitalize()}. {note} {summary(self.past or self.run)}"
+            if len(self.branches) > 1:
+                text += f" {summary_of_branches(self.branches)}"
             self._spoken = time.monotonic(), text
             self._live.value = live_html(text)
 

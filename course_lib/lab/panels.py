@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 
 from course_lib.lab.branches import Branch, Branches
-from course_lib.lab.chart import Chart, cell, figure_of, grid_of, picture_axes, set_line, thinned
+from course_lib.lab.chart import Chart, cell, figure_of, grid_of, name_ticks, picture_axes, set_line, thinned
 from course_lib.lab.curves import Curves, side_by_side
 from course_lib.lab.maps import MAX_TILES, map_picture, png
 from course_lib.lab.words import branch_table_html, legend_html, number, verdict_html
@@ -114,8 +114,7 @@ class Panels:
             [(1 - (i + 0.5) / rows, f"{i + 1}") for i in range(rows)],
         )
         for axis, at in zip(self.map_axes, ticks, strict=True):
-            axis.tick_values = np.array([value for value, _ in at])
-            axis.tick_labels = {repr(float(value)): text for value, text in at}
+            name_ticks(axis, dict(at))
 
     def curves(self, branch: Branch) -> Curves:
         """What the charts have read of a branch."""

@@ -3,7 +3,7 @@
 import bqplot
 import numpy as np
 
-from course_lib.lab.chart import SMALL, Array, figure_of, lines_mark, round_decades, set_line
+from course_lib.lab.chart import SMALL, Array, figure_of, lines_mark, name_ticks, round_decades, set_line
 from course_lib.models.groups import BLOCK_GROUPS, group_of
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.training import Record, Run
@@ -48,13 +48,12 @@ class StepSizes:
         self.x.max = float(len(self._at) + 1)
         places = range(1, len(self._at) + 1)
         if len(self._at) <= LABELLED:
-            ticks = dict(zip(places, self._names, strict=True))
+            ticks: dict[float, str] = dict(zip(places, self._names, strict=True))
         else:
             layers = [layer_of(names[i]) for i in self._at]
-            ticks = {p: f"{layer + 1}" for p, layer in zip(places, layers, strict=True) if layer is not None}
-            ticks = {p: text for p, text in ticks.items() if p == 1 or layers[p - 1] != layers[p - 2]}
-        self.x_axis.tick_values = np.array(list(ticks), dtype=np.float64)
-        self.x_axis.tick_labels = {repr(float(place)): text for place, text in ticks.items()}
+            begins = [i for i, layer in enumerate(layers) if i == 0 or layer != layers[i - 1]]
+            ticks = {places[i]: f"{number + 1}" for number, i in enumerate(begins)}
+        name_ticks(self.x_axis, ticks)
 
     def draw(self, run: Run) -> None:
         """Show the last step of a run that was probed."""

@@ -47,7 +47,6 @@ class RescueDrawer:
                 ),
                 row(self.here, self.sweep),
                 self.found,
-                self.figure,
             ]
         )
         self.here.on_click(lab.guarded(self.bound_here))
@@ -77,7 +76,6 @@ class RescueDrawer:
             axis.grid_color = "#E6E6E6"
         self.figure = figure_of("Saved (●) or lost (✚)", axes, [self.line, self.saved, self.lost])
         self.figure.layout.max_width = "560px"
-        self.figure.layout.display = "none"
 
     def bound_here(self) -> None:
         """Fork into AdamW² at the moment that is looked at, and train the fork."""
@@ -134,4 +132,5 @@ class RescueDrawer:
                 mark.x, mark.y = np.array([t.step for t in some]), np.array([t.loss for t in some])
         with self.line.hold_sync():
             self.line.x, self.line.y = np.array([0.0, self.x.max]), np.full(2, line.loss)
-        self.figure.layout.display = ""
+        if self.figure not in self.widget.children:  # an empty chart says nothing
+            self.widget.children = [*self.widget.children, self.figure]

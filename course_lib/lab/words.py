@@ -1,6 +1,6 @@
 """What the panels show, in words: for the verdict, for the status line, for screen readers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
@@ -98,6 +98,17 @@ def summary(run: Run) -> str:
             layers = mean_over_heads(now) if quantity == "entropy" else np.fmax.reduce(now, axis=-1)
             parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
     return "; ".join(parts) + f"; verdict: {run.verdict().name}."
+
+
+def summary_of_branches(branches: Iterable["Branch"]) -> str:
+    """How far each branch is, in a sentence."""
+    parts = [
+        f"{branch.name} ({describe_run(branch.run)}) at step {branch.run.updates}, "
+        f"loss {branch.run.records[-1].loss:.2f}"
+        for branch in branches
+        if branch.run.records
+    ]
+    return f"Branches: {'; '.join(parts)}."
 
 
 def verdict_html(verdict: Verdict | None) -> str:

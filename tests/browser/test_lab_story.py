@@ -1,4 +1,4 @@
-"""The lab's whole story by mouse: crash, rewind, fork with τ, race, export; and what tabs and kernels do to it."""
+"""The lab by mouse: crash, rewind, fork with τ, race, export; closed tabs, dead kernels, two labs."""
 
 import os
 import re
