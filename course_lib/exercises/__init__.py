@@ -12,6 +12,7 @@ from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
 from course_lib.exercises.explore import explore
 from course_lib.exercises.prediction import Outcome, Prediction
+from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 
@@ -34,6 +35,7 @@ __all__ = [
     "check_verdicts",
     "check_warmup",
     "explore",
+    "progress",
     "real_words",
     "step_table",
     "train",
