@@ -13,6 +13,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "book.math
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "Transformers without warmup"
+html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["course.css"]
 html_extra_path = [str(Path(__file__).parents[1] / "build" / "source" / "extra")]
@@ -25,6 +26,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 2
 
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -111,6 +111,8 @@ def _finding(output: nbformat.NotebookNode) -> str:
     text = str(output.data.get("text/plain", "")).split("\n")[0]
     if text != "a widget":
         return text
+    if output.data["text/html"].count("<img") > 1:
+        return "The lab, as this run has left it"
     alt = re.search(r'<img alt="([^"]*?)[.:"]', output.data["text/html"])
     return f"{alt[1] if alt else 'A picture'} (live)"
 
