@@ -115,9 +115,9 @@ def test_no_experiment_comes_without_a_prediction(path):
         if TRAINS.search(cell.source) and not section.startswith("Exercise"):
             trains.append(i)
     for i in trains:
-        open_then = [
-            n for n in asked if answered[n] > i and (asked[n] < i or sections[asked[n]] == sections[i])
-        ]
+        later = [name for name in asked if answered[name] > i]
+        fine = [name for name in later if asked[name] < i or sections[asked[name]] == sections[i]]
+        assert fine, f"cell {cells(path)[i].id} trains, and nobody was asked what will come of it"
 
 
 def test_every_picture_in_prose_has_an_alt_text(path):
@@ -128,8 +128,8 @@ def test_every_picture_in_prose_has_an_alt_text(path):
 def test_numbers_in_prose_are_computed_or_cited(path):
     """A number with a decimal point or a per cent sign is somebody's measurement, or a setting.
 
-    It has to be in a formula or in code, or in a paragraph with a link or the name of a constant (`LOW_RANK`),
-    or be a setting that stands in the notebook's code. Measurements belong into cells that compute them. What
+    It has to be in a formula or in code, in a paragraph with a link or the name of a constant (`LOW_RANK`), or
+    be a setting that stands in the notebook's code. Measurements belong into cells that compute them. What
     this misses: whole numbers, numbers in words, and a measurement that happens to equal a setting.
     """
     settings = {
