@@ -128,7 +128,7 @@ def test_every_picture_in_prose_has_an_alt_text(path):
 def test_numbers_in_prose_are_computed_or_cited(path):
     """A number with a decimal point or a per cent sign is somebody's measurement, or a setting.
 
-    It has to be in a formula or in code, in a paragraph with a link or the name of a constant (`LOW_RANK`), or
+    It has to be in a formula or in code, in a paragraph with a link or a constant's name (`LOW_RANK`), or
     be a setting that stands in the notebook's code. Measurements belong into cells that compute them. What
     this misses: whole numbers, numbers in words, and a measurement that happens to equal a setting.
     """
