@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_lib import Run, preset
+from course_lib.models import parameter_groups
 from course_lib.training import Cure, Rescue, Trial
 from course_lib.training.rescue import _Kept
 
@@ -88,9 +89,30 @@ def test_more_time_is_a_whole_schedule_from_the_switch_on():
     assert rates(cured, 15) == pytest.approx([*plain[:3], *plain])
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
+def test_groups_go_back_to_where_they_began_with_moments_forgotten(optimizer):
+    first = Run(config())
+    run = steps(Run(config(optimizer=optimizer)), 4)
+    cured = Cure(put_back=("qk",)).apply(run)
+    where = {n: p for members in parameter_groups(cured.model).values() for n, p in members.items()}
+    before = dict(first.model.named_parameters())
+    back = {name for name, p in where.items() if torch.equal(p, before[name])}
+    assert back == set(parameter_groups(cured.model)["qk"])
+    assert back == {name for name, p in where.items() if p not in cured.optimizer.state}
+    assert cured.changes[-1].setting == "put_back"
+    finished(cured)
+
+
+def test_groups_put_back_survive_a_file(tmp_path):
+    cured = Cure(tau=0.05, put_back=("qk",)).apply(steps(Run(config()), 4))
+    cured.save(tmp_path / "run.safetensors")
+    assert losses(finished(Run.load(tmp_path / "run.safetensors"))) == losses(finished(cured))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"put_back": ("heads",)}, "did you mean 'head'"),
         ({"tau": -0.1}, "tau is -0.1"),
         ({"lr_factor": 0}, "lr_factor is 0"),
         ({"warmup": 1.5}, "warmup is 1.5"),
@@ -109,6 +131,7 @@ def test_a_cure_out_of_range_is_refused(settings, words):
         (Cure(), "no cure"),
         (Cure(tau=0.05), "τ = 0.05"),
         (Cure(tau=0.05, groups=("qk", "vo")), "τ = 0.05 on qk, vo"),
+        (Cure(tau=0.05, put_back=("qk",)), "τ = 0.05 and qk put back"),
         (Cure(lr_factor=0.1, warmup=20), "lr × 0.1 and warmup of 20"),
     ],
 )
