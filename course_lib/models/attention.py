@@ -46,9 +46,13 @@ def focus(x: Tensor) -> Tensor:
     without a positive component becomes zero.
     """
     r = x.relu()
-    # The direction of r³ does not depend on the length of r: at length 1 no cube is lost to rounding.
-    u = r / r.detach().amax(-1, keepdim=True).clamp(min=TINY)
-    return F.normalize(u * u * u, dim=-1) * r.norm(dim=-1, keepdim=True)
+    # At length about 1 no cube is lost to rounding. `top` drops out in the end, so it needs no gradient.
+    top = r.detach().amax(-1, keepdim=True).clamp(min=TINY)
+    u = r / top
+    square = u * u
+    cube = square * u
+    lengths = [z.sum(-1, keepdim=True).clamp(min=TINY) for z in (square, cube * cube)]  # squared
+    return cube * (top * (lengths[0] / lengths[1]).sqrt())
 
 
 def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
