@@ -15,6 +15,7 @@ from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.swin import check_linear, check_sees
 
 __all__ = [
     "CLAIMS",
@@ -29,7 +30,9 @@ __all__ = [
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_linear",
     "check_rule",
+    "check_sees",
     "check_softmax",
     "check_two_maps",
     "check_verdicts",
