@@ -1,4 +1,4 @@
-"""Exercises of notebook 05: how sensitive a method is to lr, how fast σ₁ may grow, what the records support."""
+"""Exercises of notebook 05: sensitivity to the learning rate, the growth of σ₁, what the records support."""
 
 import math
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def check_lr_sensitivity(answer: Any) -> str:
             if close(given, mistake(losses, initial)):
                 raise Wrong(message)
         raise Wrong(
-            f"for losses {losses.tolist()}, initial {initial}, it gives {given:.3f}, not {right:.3f}."
+            f"for losses {losses.tolist()}, initial {initial}, it gives {given:.3f}: expected {right:.3f}."
         )
     broken = np.array([2.0, np.nan, 3.0])
     given = float(numbers(call(answer, broken, initial), (), "the sensitivity"))
@@ -84,9 +84,7 @@ def check_lr_sensitivity(answer: Any) -> str:
         raise Wrong("a loss that is NaN is left out: so a method would look better by diverging.")
     if not close(given, lr_sensitivity(broken, initial)):
         raise Wrong(f"for losses 2, NaN, 3 it gives {given:.3f}: expected NaN to count as `initial`.")
-    return (
-        "0 for a method that ends alike at every learning rate, however badly: so look at its best loss too."
-    )
+    return "it is 0 for a method that ends equally badly at every learning rate: look at its best loss, too."
 
 
 # --- how fast a matrix may grow -----------------------------------------------------------------
@@ -144,7 +142,7 @@ def check_steps_to_grow(answer: Any) -> str:
 TAMING_CLAIMS = {
     "a": "Replayed on plain AdamW, the mean of AdamW²'s learning rates does about as well as AdamW² itself.",
     "b": "A constant learning rate of the same mean would do as well.",
-    "c": "At the largest learning rate of the curve, the bound still learns from attention, where warmup does not.",
+    "c": "At the largest learning rate, AdamW² ends below the bigram line, and AdamW with warmup does not.",
     "d": "The method that is least sensitive to the learning rate is the best one.",
     "e": "AdamW² replaces warmup in every task of the course.",
     "f": "The bound on W_q and W_k alone is enough to save a run on text without warmup.",

@@ -52,8 +52,8 @@ def alpha_over_time(alphas: pd.DataFrame, schedules: Mapping[str, Sequence[float
         for arm, step in half.items()
     )
     title = (
-        f"The bound lets through {mean.iloc[0]:.1%} of the learning rate at first, and the mean over matrices "
-        f"passes one half {_when(half['adamw2'])}"
+        f"The bound lets through {mean.iloc[0]:.1%} of the learning rate at first; the mean over "
+        f"matrices passes one half {_when(half['adamw2'])}"
     )
     ends = f"The largest of the matrices' α at the first step is {alphas.iloc[0].max():.3f}."
     return finish(figure, title, f"α against step, logarithmic. One half is passed by {steps}. {ends}")
