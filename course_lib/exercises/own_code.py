@@ -28,19 +28,21 @@ _LAST_STEP = {
     "blocks.0.out.weight": _report(False),
     "blocks.1.qkv.weight": _report(True, True, True),
     "blocks.1.out.weight": _report(False),
+    "blocks.0.mlp.weight": _report(True),
+    "blocks.1.mlp.weight": _report(False),
 }
-_SHARE = 5 / 8
+_SHARE = 6 / 10
 _SHARE_MISTAKES = (
-    (2 / 4, "it counts parameters of which any part was cut: a fused q, k, v holds three matrices."),
-    (1 / 4, "it counts parameters of which every part was cut: a fused q, k, v holds three matrices."),
+    (3 / 6, "it counts parameters of which any part was cut: a fused q, k, v holds three matrices."),
+    (2 / 6, "it counts parameters of which every part was cut: a fused q, k, v holds three matrices."),
     (
         (2 / 3 + 1) / 4,
         "it takes a mean of means: a fused q, k, v holds three matrices, and counts for three.",
     ),
-    (3 / 8, "that is the share of the matrices that were *not* cut."),
-    (5.0, "that is how many were cut: divide by how many matrices there are."),
-    (5 / 4, "the cut ones are counted by matrices, all of them by parameters: 8 matrices in 4 parameters."),
-    (2 / 8, "the cut ones are counted by parameters, all of them by matrices."),
+    (4 / 10, "that is the share of the matrices that were *not* cut."),
+    (6.0, "that is how many were cut: divide by how many matrices there are."),
+    (6 / 6, "the cut ones are counted by matrices, all of them by parameters: 10 matrices in 6 parameters."),
+    (3 / 10, "the cut ones are counted by parameters, all of them by matrices."),
 )
 
 
@@ -52,7 +54,7 @@ def check_share_cut(answer: Any) -> str:
         for value, message in _SHARE_MISTAKES:
             if close(given, value):
                 raise Wrong(message)
-        raise Wrong(f"of 8 matrices 5 were cut, and it gives {given:.3f}: expected {_SHARE}.")
+        raise Wrong(f"of 10 matrices 6 were cut, and it gives {given:.3f}: expected {_SHARE}.")
     single = float(numbers(call(answer, {"w": _report(True), "v": _report(False)}), (), "the share"))
     if not close(single, 0.5):
         raise Wrong(f"of two matrices one was cut, and it gives {single:.3f}: expected 0.5.")
