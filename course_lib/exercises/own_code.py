@@ -36,7 +36,7 @@ _SHARE_MISTAKES = (
     (3 / 6, "it counts parameters of which any part was cut: a fused q, k, v holds three matrices."),
     (2 / 6, "it counts parameters of which every part was cut: a fused q, k, v holds three matrices."),
     (
-        (2 / 3 + 1) / 4,
+        (2 / 3 + 1 + 1) / 6,
         "it takes a mean of means: a fused q, k, v holds three matrices, and counts for three.",
     ),
     (4 / 10, "that is the share of the matrices that were *not* cut."),

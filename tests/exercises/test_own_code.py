@@ -48,7 +48,7 @@ def test_the_share_is_accepted_in_any_form(answer):
         (lambda r: flat(r).sum(), "how many were cut"),
         (lambda r: flat(r).sum() / len(r), "by parameters: 10 matrices"),
         (lambda r: sum(bool(x.bound.any()) for x in r.values()) / flat(r).numel(), "by parameters, all"),
-        (lambda r: 0.3, "expected 0.6"),
+        (lambda r: 0.7, "expected 0.6"),
         (lambda r: 0.6, "expected 0.5"),
         (lambda r: r["blocks.0.out.weight"], "expected numbers"),
     ],
@@ -62,7 +62,7 @@ def test_mistakes_of_the_share_are_named(answer, words):
 RIGHT = [_site(0), _site(1)]
 
 
-@pytest.mark.parametrize("answer", [RIGHT, tuple(RIGHT), iter(RIGHT), (_site(i) for i in range(2))])
+@pytest.mark.parametrize("answer", [RIGHT, tuple(RIGHT), [_site(i) for i in range(2)]])
 def test_sites_are_accepted_in_any_form(answer):
     assert check_sites(answer).passed
 
