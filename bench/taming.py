@@ -14,7 +14,6 @@ import argparse
 import json
 import platform
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,8 @@ class Item:
 def which(names: tuple[str, ...]) -> dict[str, Any]:
     """AdamW² with the bound on these of `COVERED` and on nothing else."""
     groups = {group: {"tau": TAU} for name in names for group in COVERED[name]}
+    if names == BLOCK_GROUPS:
+        return BOUND  # the default
     return {"optimizer": "adamw2", "tau": None, "groups": groups} if names else {}
 
 
@@ -97,34 +98,44 @@ def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
     return found
 
 
+def sensitivity(seed: int, *, first: bool) -> list[Item]:
+    arms = {arm: changes for arm, changes in SENSITIVITY.items() if (arm in FIRST) == first}
+    return [
+        Item("sensitivity", "live", arm, lr, seed, changes) for arm, changes in arms.items() for lr in RATES
+    ]
+
+
+def replay(seed: int) -> list[Item]:
+    arms = THREE | {arm: {} for arm in REPLAYS if seed or arm != "replayed from seed 0"}
+    return [
+        Item("replay", "live", arm, lr, seed, changes) for lr in REPLAY_RATES for arm, changes in arms.items()
+    ]
+
+
+def limits(seed: int) -> list[Item]:
+    recall = {**THREE, "adamw2-tau-0.02": SENSITIVITY["adamw2-tau-0.02"]}
+    items = [Item("recall", "recall", arm, 3e-2, seed, changes) for arm, changes in recall.items()]
+    post = {arm: {**POST, **changes} for arm, changes in THREE.items()}
+    return items + [Item("post", "live", arm, 3e-3, seed, changes) for arm, changes in post.items()]
+
+
+def matrices_and_tau(seed: int) -> list[Item]:
+    covered = {"+".join(names) or "none": which(names) for names in subsets(tuple(COVERED))}
+    taus = {f"{tau:g}": {"optimizer": "adamw2", "tau": tau} for tau in TAUS}
+    tables = {"which": covered, "tau": taus}
+    return [
+        Item(table, "live", arm, 1e-2, seed, changes)
+        for table, arms in tables.items()
+        for arm, changes in arms.items()
+    ]
+
+
 def plan() -> list[Item]:
-    """All runs, seed by seed, what matters most first."""
-    items, extra = [], []
-    for seed in range(3):
-        live = partial(Item, preset="live", seed=seed)
-        if seed < 2:
-            arms = [(arm, lr) for arm in SENSITIVITY for lr in RATES]
-            runs = [live("sensitivity", arm=arm, lr=lr, changes=SENSITIVITY[arm]) for arm, lr in arms]
-            items += [run for run in runs if run.arm in FIRST]
-            extra += [run for run in runs if run.arm not in FIRST]
-        for lr in REPLAY_RATES:
-            items += [live("replay", arm=arm, lr=lr, changes=changes) for arm, changes in THREE.items()]
-            items += [live("replay", arm=arm, lr=lr, changes={}) for arm in REPLAYS if seed or "0" not in arm]
-        recall = {**THREE, "adamw2-tau-0.02": SENSITIVITY["adamw2-tau-0.02"]}
-        items += [Item("recall", "recall", arm, 3e-2, seed, changes) for arm, changes in recall.items()]
-        items += [
-            live("post", arm=arm, lr=3e-3, changes={**POST, **changes}) for arm, changes in THREE.items()
-        ]
-        if seed < 2:
-            items += [
-                live("which", arm="+".join(names) or "none", lr=1e-2, changes=which(names))
-                for names in subsets(tuple(COVERED))
-            ]
-            items += [
-                live("tau", arm=f"{tau:g}", lr=1e-2, changes={"optimizer": "adamw2", "tau": tau})
-                for tau in TAUS
-            ]
-    return items + extra
+    """All runs, what matters most first."""
+    first = [*sensitivity(0, first=True), *replay(0), *sensitivity(1, first=True), *replay(1)]
+    then = [item for seed in range(3) for item in limits(seed)]
+    last = [item for seed in range(2) for item in sensitivity(seed, first=False)]
+    return [*first, *then, *matrices_and_tau(0), *replay(2), *matrices_and_tau(1), *last]
 
 
 def mean_alpha(run: Run) -> float:
