@@ -52,8 +52,8 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
     first = {name: table["rho"].dropna().iloc[0] for name, table in histories.items()}
     steepest = max(first, key=lambda name: first[name])
     title = (
-        f"{listed(below) or 'No loop'} {'end' if len(below) > 1 else 'ends'} below “{line[0]}”; the first step of {steepest} moves a matrix "
-        f"by {first[steepest]:.2g} times its own size"
+        f"{listed(below) or 'No loop'} end{'s' * (len(below) < 2)} below “{line[0]}”; "
+        f"the first step of {steepest} moves a matrix by {first[steepest]:.2g} times its own size"
     )
     facts = "; ".join(
         f"{name}: loss {ends[name]:.2f}, entropy {table['entropy'].dropna().iloc[-1]:.2f}, rank "
@@ -86,8 +86,8 @@ def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float])
     best = min(ends, key=lambda tau: ends[tau])
     below = [f"{tau:g}" for tau, end in ends.items() if end < line[1]]
     title = (
-        f"τ = {best:g} ends lowest, at {ends[best]:.2f}; below “{line[0]}” "
-        f"{'end τ = ' + listed(below) if below else 'ends none'}"
+        f"With τ = {best:g} the loss ends lowest, at {ends[best]:.2f}; below “{line[0]}” "
+        f"{'end those with τ = ' + listed(below) if below else 'ends none'}"
     )
     facts = "; ".join(
         f"τ {tau:g}: loss {ends[tau]:.2f}, cut {table['cut'].head(LAST).mean():.0%} at first, "

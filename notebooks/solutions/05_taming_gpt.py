@@ -1,4 +1,4 @@
-"""Solutions of notebook 05 · Taming GPT."""
+"""Solutions of 05 · Taming GPT. Run it in the folder of the notebooks, or paste each part into its cell."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from course_lib.exercises import check_lr_sensitivity, check_steps_to_grow, check_taming_claims
 
-# Exercise 1 · Sensitivity to the learning rate
+# --- Exercise 1 · Sensitivity to the learning rate ------------------------------------------------
 
 
 def my_sensitivity(losses, initial):
@@ -17,7 +17,7 @@ def my_sensitivity(losses, initial):
 
 print(check_lr_sensitivity(my_sensitivity))
 
-# Exercise 2 · Steps to grow
+# --- Exercise 2 · Steps to grow -------------------------------------------------------------------
 
 
 def my_steps(factor, tau):
@@ -27,7 +27,7 @@ def my_steps(factor, tau):
 
 print(check_steps_to_grow(my_steps))
 
-# Exercise 3 · What do the records support?
+# --- Exercise 3 · What do the records support? ----------------------------------------------------
 
 supported = {"a", "c"}
 
