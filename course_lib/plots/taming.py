@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from course_lib.exercises.taming import lr_sensitivity
-from course_lib.plots.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
+from course_lib.plots.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
 from course_lib.plots.picture import Picture, finish, label, listed, panels
 
 SENSITIVITY_LABELS = {
@@ -37,7 +37,7 @@ def alpha_over_time(alphas: pd.DataFrame, schedules: Mapping[str, Sequence[float
         schedules: arm → the same of a schedule, per step.
     """
     figure, ((axis,),) = panels(8.4, 4)
-    axis.plot(alphas, color=ARM_COLORS["adamw2"], alpha=0.18, linewidth=0.7)
+    axis.plot(alphas, color=ARM_COLORS["adamw2"], alpha=0.3, linewidth=0.7)
     mean = alphas.mean(axis=1)
     drawn = {"adamw2": mean, **{arm: pd.Series(factors) for arm, factors in schedules.items()}}
     for arm, factors in drawn.items():
@@ -112,16 +112,17 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
             color=style["color"], markerfacecolor=filled, markersize=9, markeredgewidth=2,
         )  # fmt: skip
         if style["linestyle"] == ":":
-            scatter.annotate("τ = 0.02", (place["best loss"], place["sensitivity"]), (6, 5),
-                             textcoords="offset points", fontsize=9)  # fmt: skip
+            scatter.annotate("τ = 0.02", (place["best loss"], place["sensitivity"]), (-3, 8),
+                             textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
     curve.set_xscale("log")
     curve.axhline(line[1], color=REFERENCE_COLOR, linestyle="--", linewidth=1)
     curve.annotate(line[0], (mean.columns[0], line[1]), (0, 3), textcoords="offset points",
                    color=REFERENCE_COLOR, fontsize=9)  # fmt: skip
     label(curve, "learning rate", "validation loss at the last step (nats)")
     label(scatter, "best loss over learning rates (nats)", "sensitivity (nats)")
-    scatter.set_ylim(bottom=0)
-    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    scatter.margins(x=0.15)
+    scatter.set_ylim(bottom=-0.05 * table["sensitivity"].max())
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3, handlelength=3.5)
     top = mean.columns[-1]
     below = [SENSITIVITY_LABELS[str(arm)] for arm, loss in mean[top].items() if loss < line[1]]
     best = SENSITIVITY_LABELS[str(table["best loss"].idxmin())]
@@ -181,20 +182,24 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
 
     Args:
         frame: columns `tau`, `seed`, `final_val_loss`.
-        lines: name → loss of a line to draw.
+        lines: arm → its mean loss, drawn as a line.
         slack: nats above the best mean within which a τ counts as good.
     """
     mean = frame.groupby("tau")["final_val_loss"].mean()
     figure, ((axis,),) = panels(8, 3.8)
-    axis.plot(mean, color=ARM_COLORS["adamw2"], linewidth=2, label="AdamW², mean over seeds")
+    axis.plot(
+        mean,
+        color=ARM_COLORS["adamw2"],
+        linewidth=2,
+        label="AdamW², no warmup: mean, and a dot for each seed",
+    )
     axis.plot(frame["tau"], frame["final_val_loss"], "o", color=ARM_COLORS["adamw2"], alpha=0.6)
     axis.set_xscale("log")
     axis.set_xticks(mean.index, [f"{tau:g}" for tau in mean.index])
     axis.xaxis.set_minor_formatter(NullFormatter())
-    for i, (name, loss) in enumerate(lines.items()):
-        axis.axhline(loss, color=LAYER_COLORS[i], linestyle="--", linewidth=1)
-        axis.annotate(name, (mean.index[-1], loss), (4, 0), textcoords="offset points",
-                      color=LAYER_COLORS[i], fontsize=9, va="center", annotation_clip=False)  # fmt: skip
+    for arm, loss in lines.items():
+        axis.axhline(loss, color=ARM_COLORS[arm], linestyle="--", linewidth=1.5, label=ARM_LABELS[arm])
+    axis.legend(frameon=False, fontsize=9)
     label(axis, "τ", "validation loss at the last step (nats)")
     good = mean.index[mean <= mean.min() + slack]
     worst = mean.idxmax()

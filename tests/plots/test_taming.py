@@ -76,7 +76,7 @@ def pictures():
         "alpha": alpha_over_time(alphas(0.01), {"adamw-warmup": [min(1, t / 50) for t in range(100)]}),
         "sensitivity": sensitivity_chart(curves(), 4.1, LINE),
         "which": which_matrices(WHICH, "qk", LINE),
-        "tau": tau_chart(TAUS, {"no warmup": 2.4, "warmup": 1.9}),
+        "tau": tau_chart(TAUS, {"adamw": 2.4, "adamw-warmup": 1.9}),
         "own": own_history(HISTORIES, ("guess", 3.7)),
         "choice": tau_choice({0.005: history(4.0, 0.005), 0.05: history(0.1, 0.05)}, ("guess", 3.7)),
     }
