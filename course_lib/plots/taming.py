@@ -191,7 +191,7 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
         mean,
         color=ARM_COLORS["adamw2"],
         linewidth=2,
-        label="AdamW², no warmup: mean, and a dot for each seed",
+        label="AdamW², no warmup: mean; a dot is a seed",
     )
     axis.plot(frame["tau"], frame["final_val_loss"], "o", color=ARM_COLORS["adamw2"], alpha=0.6)
     axis.set_xscale("log")
