@@ -29,42 +29,47 @@ def _style(arm: str) -> dict[str, str]:
     return {"color": ARM_COLORS[_RELATIVES.get(arm, arm)], "linestyle": "--" if arm in _RELATIVES else "-"}
 
 
-def alpha_over_time(alphas: pd.DataFrame, schedules: Mapping[str, Sequence[float]]) -> Picture:
+def alpha_over_time(
+    alphas: pd.DataFrame, asked: Sequence[float], schedules: Mapping[str, Sequence[float]]
+) -> Picture:
     """The learning rates that the bound lets through, beside schedules.
 
     Args:
         alphas: one row per step, one column per bounded matrix: α as a share of the base learning rate.
+        asked: the same without any cut, per step.
         schedules: arm → the same of a schedule, per step.
     """
     figure, ((axis,),) = panels(8.4, 4)
     axis.plot(alphas, color=ARM_COLORS["adamw2"], alpha=0.3, linewidth=0.7)
-    mean = alphas.mean(axis=1)
-    drawn = {"adamw2": mean, **{arm: pd.Series(factors) for arm, factors in schedules.items()}}
+    axis.lines[0].set_label("AdamW², each matrix")
+    axis.semilogy(asked, color=REFERENCE_COLOR, linestyle="--", linewidth=1.2, label="asked for")
+    drawn = {"adamw2": alphas.mean(axis=1), **{arm: pd.Series(f) for arm, f in schedules.items()}}
     for arm, factors in drawn.items():
-        axis.semilogy(factors, color=ARM_COLORS[arm], linewidth=2.2, label=ARM_LABELS[arm])
-    axis.lines[0].set_label("AdamW², one of its matrices")
+        name = "AdamW², mean over matrices" if arm == "adamw2" else ARM_LABELS[arm]
+        axis.semilogy(factors, color=ARM_COLORS[arm], linewidth=2.2, label=name)
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     label(axis, "step", "α / base learning rate")
-    half = {arm: _first(factors >= 0.5) for arm, factors in drawn.items()}
-    steps = ", ".join(
-        f"{ARM_LABELS[arm]} at step {step}" if step is not None else f"{ARM_LABELS[arm]} never"
-        for arm, step in half.items()
-    )
+    shares = {arm: factors / np.asarray(asked) for arm, factors in drawn.items()}
+    half = {arm: _settled(share) for arm, share in shares.items()}
     title = (
-        f"The bound lets through {mean.iloc[0]:.1%} of the learning rate at first; the mean over "
-        f"matrices passes one half {_when(half['adamw2'])}"
+        f"The bound lets through {shares['adamw2'].iloc[0]:.1%} of the learning rate at first, "
+        f"and half of it {_when(half['adamw2'])}"
     )
-    ends = f"The largest of the matrices' α at the first step is {alphas.iloc[0].max():.3f}."
-    return finish(figure, title, f"α against step, logarithmic. One half is passed by {steps}. {ends}")
+    others = "".join(f" {ARM_LABELS[arm]}: half {_when(half[arm])}." for arm in schedules)
+    ends = f"In the last step the mean is {shares['adamw2'].iloc[-1]:.0%} of what is asked for."
+    return finish(figure, title, f"α against step, logarithmic. {title}. {ends}{others}")
 
 
-def _first(there: "pd.Series[bool]") -> int | None:
-    return int(there.idxmax()) if there.any() else None
+def _settled(share: "pd.Series[float]", level: float = 0.5) -> int | None:
+    """The first step from which on a share stays at `level` or above."""
+    below = np.flatnonzero(share < level)
+    step = int(below[-1]) + 1 if len(below) else 0
+    return step if step < len(share) else None
 
 
 def _when(step: int | None) -> str:
-    return "never" if step is None else f"at step {step}"
+    return "at no step" if step is None else f"from step {step} on"
 
 
 def sensitivity_table(frame: pd.DataFrame, initial: float) -> pd.DataFrame:

@@ -73,7 +73,9 @@ HISTORIES = {"AdamW": history(4.0, 3.0), "AdamW²": history(0.1, 0.05), "another
 @pytest.fixture(scope="module")
 def pictures():
     return {
-        "alpha": alpha_over_time(alphas(0.01), {"adamw-warmup": [min(1, t / 50) for t in range(100)]}),
+        "alpha": alpha_over_time(
+            alphas(0.01), [1.0] * 100, {"adamw-warmup": [min(1, t / 50) for t in range(100)]}
+        ),
         "sensitivity": sensitivity_chart(curves(), 4.1, LINE),
         "which": which_matrices(WHICH, "qk", LINE),
         "tau": tau_chart(TAUS, {"adamw": 2.4, "adamw-warmup": 1.9}),
@@ -110,10 +112,12 @@ def test_nothing_reaches_beyond_the_figure(pictures, name):
 
 
 def test_the_title_of_alpha_follows_the_mean(pictures):
-    assert "0.8% of the learning rate at first" in pictures["alpha"].title
-    assert "one half at step 40" in pictures["alpha"].title
-    never = alpha_over_time(alphas(0.01, steps=20), {})
-    assert never.title.endswith("one half never")
+    assert "0.8% of the learning rate at first, and half of it from step 40 on" in pictures["alpha"].title
+    assert "AdamW, warmup: half from step 25 on" in pictures["alpha"].alt
+    never = alpha_over_time(alphas(0.01, steps=20), [1.0] * 20, {})
+    assert never.title.endswith("half of it at no step")
+    falling = alpha_over_time(alphas(0.01), [0.5] * 100, {})  # half of what is asked for, not of 1
+    assert "half of it from step 20 on" in falling.title
 
 
 def test_the_title_of_the_curve_says_who_is_below_the_line(pictures):
