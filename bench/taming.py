@@ -44,7 +44,6 @@ SENSITIVITY: dict[str, dict[str, Any]] = {
     "qk-norm": {"qk_norm": True},
     "qk-norm-adamw2": {"qk_norm": True, **BOUND},
     "adamw-warmup-blocks": BLOCKS_WARM,
-    "qk-norm-warmup": {"qk_norm": True, "warmup": WARMUP},
     "adamw2-tau-0.02": {**BOUND, "tau": 0.02},
 }
 FIRST = ("adamw", "adamw-warmup", "adamw2", "qk-norm", "qk-norm-adamw2")
@@ -134,8 +133,8 @@ def plan() -> list[Item]:
     """All runs, what matters most first."""
     first = [*sensitivity(0, first=True), *replay(0), *sensitivity(1, first=True), *replay(1)]
     then = [item for seed in range(3) for item in limits(seed)]
-    last = [item for seed in range(2) for item in sensitivity(seed, first=False)]
-    return [*first, *then, *matrices_and_tau(0), *replay(2), *matrices_and_tau(1), *last]
+    more = [item for seed in range(2) for item in sensitivity(seed, first=False)]
+    return [*first, *then, *matrices_and_tau(0), *replay(2), *more, *matrices_and_tau(1)]
 
 
 def mean_alpha(run: Run) -> float:

@@ -66,7 +66,9 @@ def check_share_cut(answer: Any) -> str:
 _WIDTH, _HEADS, _LAYERS = 48, 6, 2
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
+    """Causal, q, k and v from one projection, added to its input."""
+
     def __init__(self) -> None:
         super().__init__()
         self.qkv = nn.Linear(_WIDTH, 3 * _WIDTH, bias=False)
@@ -86,7 +88,7 @@ class Stranger(nn.Module):
     def __init__(self, symbols: int = 62) -> None:
         super().__init__()
         self.embed = nn.Embedding(symbols, _WIDTH)
-        self.stack = nn.ModuleList(_SelfAttention() for _ in range(_LAYERS))
+        self.stack = nn.ModuleList(SelfAttention() for _ in range(_LAYERS))
         self.head = nn.Linear(_WIDTH, symbols)
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ TAMING_CLAIMS = {
     "a": "Replayed on plain AdamW, the mean of AdamW²'s learning rates does about as well as AdamW² itself.",
     "b": "A constant learning rate of the same mean would do as well.",
     "c": "At the largest learning rate, AdamW² ends below the bigram line, and AdamW with warmup does not.",
-    "d": "The method that is least sensitive to the learning rate is the best one.",
+    "d": "With QK-norm, neither a warmup nor the bound is needed.",
     "e": "AdamW² replaces warmup in every task of the course.",
     "f": "The bound on W_q and W_k alone is enough to save a run on text without warmup.",
 }
@@ -153,7 +153,7 @@ SUPPORTED = frozenset("ac")
 
 _CONTRADICTED = {
     "b": "b: look at “a constant factor of the same mean” in the chart of the replay.",
-    "d": "d: look at the right panel of the curve: low sensitivity and low loss are not the same.",
+    "d": "d: look at “QK-norm, no warmup” at learning rates of 0.01 and above.",
     "e": "e: look at `recall` at a learning rate of 0.03.",
     "f": "f: press only the button of W_q and W_k above, and compare with all three.",
 }

@@ -13,11 +13,10 @@ from course_lib.plots.picture import Picture, finish, label, listed, panels
 SENSITIVITY_LABELS = {
     **ARM_LABELS,
     "qk-norm": "QK-norm, no warmup",
-    "qk-norm-warmup": "QK-norm, warmup",
     "qk-norm-adamw2": "QK-norm and AdamW²",
     "adamw2-tau-0.02": "AdamW², τ = 0.02",
 }
-_RELATIVES = {"qk-norm": "adamw", "qk-norm-warmup": "adamw-warmup", "qk-norm-adamw2": "adamw2"}
+_RELATIVES = {"qk-norm": "adamw", "qk-norm-adamw2": "adamw2"}
 """Arms that are drawn dashed, in the colour of the arm that they differ from."""
 _PART_NAMES = {"qk": "W_q, W_k", "vo": "W_v, W_o", "mlp": "MLPs", "outside": "embeddings, head"}
 
