@@ -203,7 +203,7 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
     axis.xaxis.set_minor_formatter(NullFormatter())
     for arm, loss in lines.items():
         axis.axhline(loss, color=ARM_COLORS[arm], linestyle="--", linewidth=1.5, label=ARM_LABELS[arm])
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     label(axis, "τ", "validation loss at the last step (nats)")
     good = mean.index[mean <= mean.min() + slack]
     worst = mean.idxmax()
