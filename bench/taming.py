@@ -48,6 +48,14 @@ SENSITIVITY: dict[str, dict[str, Any]] = {
 }
 FIRST = ("adamw", "adamw-warmup", "adamw2", "qk-norm", "qk-norm-adamw2")
 THREE = {arm: SENSITIVITY[arm] for arm in ("adamw", "adamw-warmup", "adamw2")}
+OUTSIDE: dict[str, dict[str, Any]] = {
+    "adamw2-outside-bounded": {**BOUND, "groups": {g: {"tau": TAU} for g in COVERED["outside"]}},
+    "adamw2-outside-warm": {
+        **BOUND,
+        "groups": {g: {"warmup": WARMUP} for g in ("embedding", "head", "norm")},
+    },
+}
+"""AdamW² with what its bound leaves alone bounded or warmed up, too."""
 REPLAYS = ("replayed", "replayed on the blocks", "constant", "replayed from seed 0")
 POST: dict[str, Any] = {"norm": "post", "layers": 4, "steps": 200}
 
@@ -112,7 +120,8 @@ def replay(seed: int) -> list[Item]:
 
 
 def limits(seed: int) -> list[Item]:
-    recall = {**THREE, "adamw2-tau-0.02": SENSITIVITY["adamw2-tau-0.02"]}
+    others = ("adamw2-tau-0.02", "adamw-warmup-blocks")
+    recall = {**THREE, **{arm: SENSITIVITY[arm] for arm in others}, **OUTSIDE}
     items = [Item("recall", "recall", arm, 3e-2, seed, changes) for arm, changes in recall.items()]
     post = {arm: {**POST, **changes} for arm, changes in THREE.items()}
     return items + [Item("post", "live", arm, 3e-3, seed, changes) for arm, changes in post.items()]
