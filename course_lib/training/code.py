@@ -35,23 +35,28 @@ def as_code(run: Run) -> str:
     if run.records:
         lines.append("print(run.verdict())")
     named = "preset" if base.startswith("preset") else "RunConfig"
-    return "\n".join([f"from course_lib import Run, {named}", "", f"run = Run({base})", *lines, ""])
+    imports = [f"from course_lib import Run, {named}"]
+    if any("Cure(" in line for line in lines):
+        imports.append("from course_lib.training.rescue import Cure")
+    return "\n".join([*imports, "", f"run = Run({base})", *lines, ""])
 
 
 def _changed(changes: list[Change], groups: Mapping[str, GroupSettings]) -> list[str]:
     """What was set between two steps; of several values of one setting, the last."""
     last = {change.setting: change.value for change in changes}
+    put_back = last.pop("put_back", None)
+    after = [] if put_back is None else [f"run = Cure(put_back={put_back!r}).apply(run)"]
     if set(last) - {*_LIVE, "groups"}:
         if groups and "groups" not in last:  # those that the config began with may not fit
             last["groups"] = groups
-        return [f"run = run.fork({_arguments(last)})"]
+        return [f"run = run.fork({_arguments(last)})", *after]
     lines = [f"run.{name} = {last[name]!r}" for name in _LIVE if name in last]
     wanted = last.get("groups", groups)
     for group in [*wanted, *(name for name in groups if name not in wanted)]:
         own = wanted.get(group, {})
         if own != groups.get(group, {}):
             lines.append(f"run.set_group({group!r}, {own!r})")
-    return lines
+    return [*lines, *after]
 
 
 def _config(config: RunConfig) -> str:

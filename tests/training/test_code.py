@@ -4,6 +4,7 @@ import pytest
 
 from course_lib import Run, preset
 from course_lib.training.code import as_code
+from course_lib.training.rescue import Cure
 
 TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
 
@@ -53,7 +54,11 @@ def uniform(run):
     return advance(run, 4).fork(attention="uniform", groups={"mlp": {"lr_multiplier": 0.5}})
 
 
-HISTORIES = [plain, settings, into_adamw2, there_and_back, uniform]
+def put_back(run):
+    return Cure(tau=0.05, put_back=("qk",)).apply(advance(run, 6))
+
+
+HISTORIES = [plain, settings, into_adamw2, there_and_back, uniform, put_back]
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda f: f.__name__)
