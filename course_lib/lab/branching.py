@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.lab.branches import MOST, Branches, arm_of
-from course_lib.lab.session import LOCK, Session
+from course_lib.lab.session import LOCK, NOTHING, Session, chosen
 from course_lib.training import Run, RunConfig
 from course_lib.training.compare import WARMUP, arm_config
 
@@ -18,6 +18,8 @@ class Branching(Session):
 
     def rewind(self, step: int | None = None) -> None:
         """Look at the current branch as it was; what trains is paused.
+
+        The controls move to the settings of that moment, but for what was changed while looking back.
 
         Args:
             step: the last moment kept at or before it is shown; None to go back to the present.
@@ -32,11 +34,12 @@ class Branching(Session):
                 self._back_to_now()
             else:
                 snapshot = self.branches.current.timeline.at(step)
+                kept = chosen(self.settings(), self.past) if self.past is not None else NOTHING
                 self.past = Run(self.run.config)
                 self.past.restore(snapshot)
                 self.past.observation = self.past.observe()
                 self._wanted.clear()
-                self._show_settings(self.past)
+                self._show_settings(self.past, kept)
             self._draw(speak=True)
 
     def fork(self, **overrides: Any) -> Run:

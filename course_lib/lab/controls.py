@@ -1,6 +1,7 @@
 """The lab's sliders, menus and buttons, and how they look."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
@@ -112,17 +113,24 @@ class Controls:
         plain = {name: off_to_none(value) for name, value in values.items()}
         return {**plain, "groups": dict(self.groups), "attention": self.attention}
 
-    def show(self, run: Run) -> None:
-        """Move everything to a run's settings as they are now."""
-        settings, config = run.settings, run.config
-        self.lr.min = min(self.lr.min, math.floor(math.log10(settings.lr)))
-        self.lr.max = max(self.lr.max, math.ceil(math.log10(settings.lr)))
-        self.lr.value = settings.lr
+    def show(self, run: Run, chosen: Mapping[str, Any]) -> None:
+        """Move everything to a run's settings as they are now, but for what is `chosen` instead."""
+        config = run.config
+        values = {
+            **vars(run.settings),
+            "optimizer": config.optimizer,
+            "attention": config.attention,
+            **chosen,
+        }
+        exponent = math.log10(values["lr"])
+        self.lr.min = min(self.lr.min, math.floor(exponent))
+        self.lr.max = max(self.lr.max, math.ceil(exponent))
         self.warmup.max = config.steps
-        self.warmup.value = settings.warmup
-        self.set_tau(settings.tau)
-        self.optimizer.value, self.norm.value = config.optimizer, config.norm
-        self.groups, self.attention = dict(settings.groups), config.attention
+        for name in ("lr", "warmup", "optimizer"):
+            getattr(self, name).value = values[name]
+        self.set_tau(values["tau"])
+        self.norm.value = config.norm
+        self.groups, self.attention = dict(values["groups"]), values["attention"]
 
     def set_lr(self, lr: float) -> None:
         """Move the slider; ValueError if it does not reach that far."""

@@ -64,7 +64,7 @@ class Inside:
         self.lab = lab
         self._quiet = Quiet()
         self._observation: Observation | None = None
-        self._choice: tuple[int, int] | None = None
+        self._choice: tuple[int, int, int | None] | None = None
         self.layer = _dropdown("layer", "Of the spectrum and the map")
         self.head = _dropdown("head", "Of the map; thick in the spectrum")
         self.entropy = Strip("Entropy by layer (dark 0, light 1)")
@@ -107,7 +107,8 @@ class Inside:
     def draw(self) -> None:
         lab = self.lab
         shown = lab.past or lab.run
-        choice = (self.layer.value, self.head.value)
+        # Without probes there is nothing new to see before the end.
+        choice = (self.layer.value, self.head.value, None if lab.busy else shown.updates)
         if shown.observation is self._observation and choice == self._choice:
             return
         self._observation, self._choice = shown.observation, choice

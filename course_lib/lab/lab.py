@@ -3,7 +3,7 @@
 import atexit
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from course_lib.lab.branching import Branching
 from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls, off_to_none
 from course_lib.lab.drawers import Drawer, Drawers
 from course_lib.lab.panels import Panels
-from course_lib.lab.session import LOCK, forget, sessions
+from course_lib.lab.session import LOCK, NOTHING, forget, sessions
 from course_lib.lab.threads import Quiet, release_threads_after_cells
 from course_lib.lab.words import (
     OPTIMIZER_NAMES,
@@ -169,9 +169,9 @@ class Lab(Branching):
     def settings(self) -> dict[str, Any]:
         return self.controls.settings()
 
-    def _show_settings(self, run: Run) -> None:
+    def _show_settings(self, run: Run, chosen: Mapping[str, Any] = NOTHING) -> None:
         with self._quiet:
-            self.controls.show(run)
+            self.controls.show(run, chosen)
         self._enable_tau()
 
     def _connect(self) -> None:

@@ -4,8 +4,9 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from course_lib.lab.branches import Branch, Branches
@@ -18,6 +19,7 @@ from course_lib.training.config import without_tau
 # Taken by whoever starts, resets or makes a lab, whatever thread the kernel runs callbacks on; a worker
 # never takes it, so that it can be waited for.
 LOCK = threading.RLock()
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
@@ -56,8 +58,13 @@ class Session(ABC):
         """What the reader has chosen, as fields of a `RunConfig`."""
 
     @abstractmethod
-    def _show_settings(self, run: Run) -> None:
-        """Move the controls to the settings of a run, which is not to be taken for the reader's doing."""
+    def _show_settings(self, run: Run, chosen: Mapping[str, Any] = NOTHING) -> None:
+        """Move the controls to the settings of a run, which is not to be taken for the reader's doing.
+
+        Args:
+            run: whose settings to show.
+            chosen: settings that the reader has chosen instead, and that stay.
+        """
 
     @abstractmethod
     def _draw(self, *, speak: bool = False) -> None:
@@ -147,7 +154,7 @@ class Session(ABC):
             pause_all("Another lab has started; Start goes on.", but=self)
             self._back_to_now()
             self._check_startable()
-            if not self.run.records:  # its config is what the controls ask for, however they got there
+            if not self.run.records and len(self.branches) == 1:  # its config is what the controls ask for
                 self._wanted.clear()
             self.message = ""
             arms = list(self.branches) if self.together else [self.branches.current]
@@ -241,11 +248,9 @@ class Session(ABC):
     def _changed(self, run: Run) -> dict[str, Any]:
         """What the controls ask for and `run` does not have, for a fork of it."""
         wanted = self._config_settings()
-        del wanted["norm"]  # makes another model
-        now = vars(run.settings) | {"optimizer": run.config.optimizer, "attention": run.config.attention}
+        changed = chosen(wanted, run)
         if wanted["optimizer"] == "adamw":
-            del wanted["tau"]
-        changed = {name: value for name, value in wanted.items() if value != now[name]}
+            changed.pop("tau", None)
         if "optimizer" in changed:  # the groups that the config began with may not fit
             changed["groups"] = wanted["groups"]
         return changed
@@ -275,6 +280,12 @@ class Session(ABC):
         self.together = False
         self._wanted.clear()
         self._redraw()
+
+
+def chosen(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The settings that differ from a run's, as far as a fork of it can have others."""
+    now = vars(run.settings) | {"optimizer": run.config.optimizer, "attention": run.config.attention}
+    return {name: settings[name] for name, value in now.items() if settings[name] != value}
 
 
 def _set_groups(run: Run, groups: dict[str, Any]) -> None:

@@ -117,15 +117,13 @@ def in_lock_step(
 
     def work(worker: Worker) -> None:
         left = limit
-        try:
-            while left != 0 and not worker.halted and (arms := behind(branches)):
-                for branch in arms:  # a whole round, so that arms that are level stay so
-                    before_step(branch)
-                    branch.step()
-                    worker.tick()
-                left = None if left is None else left - 1
-        finally:
-            for branch in branches:
-                branch.timeline.keep()
+        while left != 0 and not worker.halted and (arms := behind(branches)):
+            for branch in arms:  # a whole round, so that arms that are level stay so
+                before_step(branch)
+                branch.step()
+                worker.tick()
+            left = None if left is None else left - 1
+        for branch in branches:
+            branch.timeline.keep()
 
     return work

@@ -77,4 +77,5 @@ def _different(config: RunConfig, base: RunConfig) -> dict[str, Any]:
 
 
 def _arguments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+    order = [field.name for field in fields(RunConfig)]
+    return ", ".join(f"{name}={values[name]!r}" for name in sorted(values, key=order.index))

@@ -281,3 +281,27 @@ def test_the_slider_offers_what_is_kept(lab):
     past.now.click()
     assert one.past is None
     assert past.slider.value == -1
+
+
+def test_what_was_chosen_while_looking_back_stays_when_another_moment_is_shown(lab):
+    one = trained(lab)
+    one.rewind(30)
+    one.controls.optimizer.value = "adamw2"
+    one.tau = 0.02
+    one.rewind(10)
+    fork = one.fork()
+    assert (fork.config.optimizer, fork.tau, fork.lr) == ("adamw2", 0.02, pytest.approx(0.05))
+    one.choose("A")
+    assert one.controls.optimizer.value == "adamw"
+
+
+def test_a_slider_moved_before_the_start_of_a_race_counts(lab):
+    one = lab(schedule="constant")
+    one.race("adamw", "adamw2")
+    one.lr = 0.001
+    one.step()
+    one.result(SOON)
+    assert [branch.run.records[0].lr for branch in one.branches] == [
+        pytest.approx(0.001),
+        pytest.approx(0.05),
+    ]
