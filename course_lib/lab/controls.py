@@ -215,6 +215,8 @@ STYLE = """<style>
 .course-lab-branches tr.course-lab-current { font-weight: 600; background: rgba(127, 127, 127, .12); }
 .course-lab-advice { display: none; border-left: 5px solid #DE8F05; padding: 6px 12px; margin: 4px; }
 .course-lab.jupyter-widgets-disconnected .course-lab-advice { display: block; }
+.course-lab.jupyter-widgets-disconnected .course-lab-status { display: none; }
+.course-lab .jupyter-widgets-disconnected::before { content: none; }
 .course-lab.jupyter-widgets-disconnected button,
 .course-lab.jupyter-widgets-disconnected .widget-slider,
 .course-lab.jupyter-widgets-disconnected .widget-dropdown { pointer-events: none; opacity: .35; }
