@@ -5,8 +5,9 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,25 @@ def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
 def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     """Whether two answers agree everywhere, up to `tolerance`; NaN agrees with nothing."""
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+
+
+def letters(answer: Any, choices: Iterable[str]) -> set[str]:
+    """The letters of an answer such as {"a", "c"}, in any case and collection.
+
+    Raises:
+        NotYet: there is none.
+        Wrong: these are no letters, or one is not among the choices.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(choices))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
+    return given
 
 
 def _short(value: Any) -> str:
