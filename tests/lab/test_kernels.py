@@ -1,7 +1,7 @@
 """The lab on several versions of ipykernel, driven as a page drives it: by the messages of its widgets.
 
-ipykernel 7 may handle these in a subshell, a thread beside the one that runs cells; JupyterLab asks for one if
-it can. The lab has to behave the same with and without.
+ipykernel 7 may handle these in a subshell, a thread beside the one that runs cells; JupyterLab asks for one
+if it can. The lab has to behave the same with and without.
 """
 
 import os
