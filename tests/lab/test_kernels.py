@@ -2,6 +2,10 @@
 
 ipykernel 7 may handle these in a subshell, a thread beside the one that runs cells; JupyterLab asks for one
 if it can. The lab has to behave the same with and without.
+
+Up to 7.3 a kernel of version 7 now and then overlooks a message and is deaf from then on (mended in
+github.com/ipython/ipykernel/pull/1529): with a plain button and no lab, one in about fifty cells and clicks
+here. A kernel that does not even say its name is deaf: the story is then told to a new one.
 """
 
 import os
@@ -16,7 +20,7 @@ from jupyter_client.manager import KernelManager
 from tests.lab.kernels import FOLDER, VERSIONS, installed
 
 ROOT = Path(__file__).parents[2]
-SOON = 90  # seconds; a kernel that has to import torch on a busy machine takes some of them
+SOON = 60  # seconds; a kernel that has to import torch on a busy machine takes some of them
 MAKE = """
 from course_lib.lab import Lab
 lab = Lab("copy", d_model=16, heads=2, layers=2, context=8, batch=4, steps=100_000, probe_every=20,
@@ -24,7 +28,15 @@ lab = Lab("copy", d_model=16, heads=2, layers=2, context=8, batch=4, steps=100_0
 lab
 """
 
+DEAF = ("7.3",)
+"""Versions that may overlook a message."""
+TRIES = 4
+
 pytestmark = pytest.mark.kernels
+
+
+class Deaf(Exception):
+    """The kernel does not even say its name."""
 
 
 class Page:
@@ -34,6 +46,7 @@ class Page:
         folder = installed(version)
         if folder is None:
             pytest.skip(f"no ipykernel {version} in {FOLDER.relative_to(ROOT)}: `make kernels` installs it")
+        self.version = version
         self.manager = KernelManager(kernel_name="python3")
         path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.manager.start_kernel(env=os.environ | {"PYTHONPATH": path, "COURSE_LIB_PROGRESS": "off"})
@@ -71,8 +84,16 @@ class Page:
     def until(self, condition):
         end = time.monotonic() + SOON
         while not condition():
-            assert time.monotonic() < end, f"it did not happen; status: {self.status}, errors: {self.errors}"
+            if time.monotonic() > end:
+                self.check_hearing()
+                raise AssertionError(f"it did not happen; status: {self.status}, errors: {self.errors}")
             self.read()
+
+    def check_hearing(self):
+        try:
+            self.client.kernel_info(reply=True, timeout=10)
+        except TimeoutError:
+            raise Deaf from None
 
     def begin(self, code):
         """Run a cell without waiting for its end."""
@@ -114,21 +135,30 @@ class Page:
         return int(re.search(r"step (\d+)", self.status)[1])
 
 
-CASES = [(version, subshell) for version in VERSIONS for subshell in (False, True)]
-CASES = [case for case in CASES if case[0] >= "7" or not case[1]]
+CASES = [(version, False) for version in VERSIONS] + [(v, True) for v in VERSIONS if v >= "7"]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}{'-subshell' if case[1] else ''}")
-def page(request):
-    made = Page(*request.param)
-    yield made
-    made.close()
+def tell(request):
+    """A function that tells a story to a kernel."""
+
+    def told(story):
+        version, subshell = request.param
+        for tries_left in reversed(range(TRIES if version in DEAF else 1)):
+            page = Page(version, subshell)
+            try:
+                return story(page)
+            except Deaf:
+                assert tries_left, f"ipykernel {version} does not hear its messages"
+            finally:
+                page.close()
+
+    return told
 
 
-def test_start_slider_and_stop_while_it_trains(page):
-    version = page.client.kernel_info(reply=True, timeout=SOON)["content"]
+def start_slider_and_stop(page):
     page.run("import ipykernel; print('ipykernel', ipykernel.__version__)")
-    assert any(f"ipykernel {v}." in page.printed for v in VERSIONS), version
+    assert f"ipykernel {page.version}." in page.printed
     page.run(MAKE)
     assert "ready" in page.status
 
@@ -152,8 +182,7 @@ def test_start_slider_and_stop_while_it_trains(page):
     assert page.errors == []
 
 
-def test_a_click_during_a_cell_is_not_lost(page):
-    """In a subshell it takes effect at once, else when the cell has ended; the run trains meanwhile."""
+def click_during_a_cell(page):
     page.run(MAKE)
     page.click("Start")
     page.until(lambda: "training" in page.status and page.step >= 5)
@@ -164,3 +193,12 @@ def test_a_click_during_a_cell_is_not_lost(page):
     page.until(lambda: cell not in page.busy)
     page.run("lab.result(60); assert lab.state == 'stopped'")
     assert page.errors == []
+
+
+def test_start_slider_and_stop_while_it_trains(tell):
+    tell(start_slider_and_stop)
+
+
+def test_a_click_during_a_cell_is_not_lost(tell):
+    """In a subshell it takes effect at once, else when the cell has ended; the run trains meanwhile."""
+    tell(click_during_a_cell)
