@@ -83,10 +83,10 @@ help:
 	@echo "  make lint       ruff and mypy"
 	@echo "  make unit       the tests that can share the machine, $(JOBS) at a time"
 	@echo "  make alone      those that cannot: the browser, and what measures time or memory"
+	@echo "  make kernels    the lab's messages, on every version of ipykernel that it is made for"
 	@echo "  make notebooks  every notebook, run from top to bottom once, within its budget"
 	@echo "  make site       a book of these runs in build/site, checked in the browser"
 	@echo "make nbval      every notebook once more, by nbval"
-	@echo "make kernels    the lab's messages on other versions of ipykernel, which this installs beside .venv"
 	@echo "make bench      what is fast, against what"
 	@echo "make lock       requirements.lock anew, from pyproject.toml"
 	@echo "make clean      remove .venv and what the tools left (not your runs)"
@@ -115,11 +115,16 @@ lab: $(STAMP)
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 		$$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)
 
+# The lab alone, as a page without code; each visitor gets a kernel of their own, which ends some time after they left.
+app: $(STAMP)
+	$(BIN)/python -m voila app/lab.ipynb --config=app/voila.json $(ARGS)
+
 # In order: what fails fastest comes first. Each part is its own pytest run, and one without a test fails.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory alone
+	@$(MAKE) --no-print-directory kernels
 	@$(MAKE) --no-print-directory notebooks
 	@$(MAKE) --no-print-directory site
 
@@ -150,6 +155,11 @@ site: $(STAMP)
 # lax: figures and losses differ between machines; what must hold is asserted in the cells.
 nbval: $(STAMP)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks $(ARGS)
+
+# Kernels of other versions, each with its packages in a folder of its own; without an index they are skipped.
+kernels: $(STAMP)
+	$(BIN)/python -m tests.lab.kernels
+	$(BIN)/python -m pytest -m kernels tests/lab/test_kernels.py $(ARGS)
 
 bench: $(STAMP)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done

@@ -23,7 +23,7 @@ html_copy_source = False
 nb_execution_mode = "off"  # they come executed
 nb_ipywidgets_js = {}  # a page has no kernel, and fetches no script
 nb_merge_streams = True
-myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 2
 
 autodoc_inherit_docstrings = False

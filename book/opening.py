@@ -47,7 +47,7 @@ def read_opening(path: Path) -> Opening:
         number=number,
         title=title,
         question=source.split("\n\n")[1].replace("\n", " "),
-        objectives=part(r"\*\*In this notebook\*\*(.+?)(?=\*\*Time\*\*)", "objectives"),
+        objectives=part(r"\*\*In this notebook\*\*(.+?)(?=\*\*Time\*\*|\*\*Before it\*\*|$)", "objectives"),
         minutes=int(part(r"\*\*Time\*\* about (\d+) minutes", "time (**Time** about … minutes)")),
         before=before.rstrip("."),
         exercises=part(r"\*\*Exercises\*\*(.+)", None).rstrip("."),

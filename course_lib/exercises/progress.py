@@ -25,6 +25,8 @@ COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
         ("check_softmax", "check_entropy", "check_effective_rank", "check_two_maps"),
     ),
     "02": ("Watch it crash", ("check_rule", "check_control", "check_claims")),
+    "05": ("Taming GPT", ("check_lr_sensitivity", "check_steps_to_grow", "check_taming_claims")),
+    "09": ("In your own code", ("check_share_cut", "check_sites", "check_first_aid")),
 }
 """Notebook → its title and its checkers, in the order of its exercises."""
 

@@ -102,7 +102,7 @@ def test_no_experiment_comes_without_a_prediction(path):
 
     One that is asked later in the same section will do: what the runs show is then shown after it.
     """
-    asked, answered, sections, trains = {}, {}, [], []
+    asked, answered, sections, helpers, trains = {}, {}, [], [], []
     section = ""
     for i, cell in enumerate(cells(path)):
         if cell.cell_type == "markdown":
@@ -112,7 +112,11 @@ def test_no_experiment_comes_without_a_prediction(path):
             continue
         asked |= dict.fromkeys(re.findall(r"^(\w+) = Prediction\(", cell.source, flags=re.MULTILINE), i)
         answered |= dict.fromkeys(re.findall(r"\b(\w+)\.beside\(", cell.source), i)
-        if TRAINS.search(cell.source) and not section.startswith("Exercise"):
+        body = ast.parse(cell.source).body
+        helpers += [n.name for n in body if isinstance(n, ast.FunctionDef) and TRAINS.search(ast.unparse(n))]
+        run = "\n".join(ast.unparse(node) for node in body if not isinstance(node, ast.FunctionDef))
+        calls = any(re.search(rf"\b{helper}\(", run) for helper in helpers)
+        if (TRAINS.search(run) or calls) and not section.startswith("Exercise"):
             trains.append(i)
     for i in trains:
         later = [name for name in asked if answered[name] > i]
