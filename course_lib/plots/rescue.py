@@ -134,10 +134,9 @@ def warning_finding(record: pd.DataFrame) -> str:
     if good.empty:
         return "No alarm catches every failed run in time and keeps still in all that learn"
     first = good[good["step"] == good["step"].min()]
-    verb = "tells" if len(first) == 1 else "tell"
     step, lead = first[["step", "lead"]].iloc[0]
     return (
-        f"{listed(list(first.index))} {verb} first without a false alarm: "
+        f"first to tell without a false alarm: {listed(list(first.index))}, "
         f"at step {step:.0f}, {lead:.0f} before the loss stalls (medians)"
     )
 
