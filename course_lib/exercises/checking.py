@@ -5,7 +5,8 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,22 +33,26 @@ class _Stop(BaseException):
     """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
 
 
-def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
+def checker(exercise: str) -> Callable[[Callable[..., str]], Callable[..., Result]]:
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
+
+    Its first argument is the answer; others are handed on as they are.
 
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
     up after `SECONDS`, and what it raises becomes the message.
     """
 
-    def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
+    def decorate(check: Callable[..., str]) -> Callable[..., Result]:
         @functools.wraps(check)
-        def checked(answer: Any = None) -> Result:
+        def checked(answer: Any = None, *given: Any, **named: Any) -> Result:
             outcome: list[Result] = []
 
             def work() -> None:
                 # Twice: a second one may arrive while the first is still on its way out.
                 with contextlib.suppress(_Stop), contextlib.suppress(_Stop):
-                    outcome.append(_judge(exercise, check, answer))
+                    outcome.append(
+                        _judge(exercise, functools.partial(check, answer, *given, **named), answer)
+                    )
 
             thread = threading.Thread(target=work, daemon=True, name=f"check {exercise}")
             thread.start()
@@ -63,11 +68,11 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
     return decorate
 
 
-def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
+def _judge(exercise: str, check: Callable[[], str], answer: Any) -> Result:
     try:
         if answer is None or answer is Ellipsis:
             raise NotYet
-        return Result(exercise, PASSED, check(answer))
+        return Result(exercise, PASSED, check())
     except NotYet:
         return Result(exercise, NOT_YET, "replace the … in the cell above, then run this cell again.")
     except Wrong as wrong:
@@ -152,6 +157,41 @@ def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
 def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     """Whether two answers agree everywhere, up to `tolerance`; NaN agrees with nothing."""
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+
+
+def judge_letters(
+    answer: Any,
+    claims: Mapping[str, str],
+    supported: frozenset[str],
+    contradicted: Mapping[str, str],
+    missed: Mapping[str, str],
+) -> None:
+    """Whether an answer names the letters of the claims that are supported, and no other.
+
+    Args:
+        claims: letter → claim.
+        contradicted: letter of a claim that is not supported → why not.
+        missed: letter of one that is → where to look.
+
+    Raises:
+        NotYet: it names none.
+        Wrong: one is wrong or missing; the message says why.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(claims))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(claims)}.")
+    wrong = sorted(given - supported)
+    if wrong:
+        raise Wrong(contradicted[wrong[0]])
+    missing = sorted(supported - given)
+    if missing:
+        raise Wrong("nothing wrong so far, but " + missed[missing[0]])
 
 
 def _short(value: Any) -> str:

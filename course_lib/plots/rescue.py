@@ -155,6 +155,7 @@ def surgery_chart(frame: pd.DataFrame, reference: ReferenceLine) -> Picture:
         **{f"shock {{}} × {k}": f"shocked\nlr × {k}" for k in (1, 3, 10)},
         "shield {}": "bounded\nalone",
         "shield the blocks but {}": "blocks bounded\nbut this",
+        "put back {}": "put back late,\nblocks bounded",
     }
     by_arm = dict(iter(frame.groupby("arm")))
     groups = [g for g in GROUPS if any(op.format(g) in by_arm for op in operations)]
