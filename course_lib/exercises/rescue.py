@@ -52,8 +52,8 @@ def _searched(answer: Any, border: int) -> tuple[int | None, int]:
 
     try:
         found = call(answer, saves, _STEPS)
-    except NotYet:  # None is an answer where nothing is saved, and none where it has asked for nothing
-        if not asked or border >= 0:
+    except NotYet:  # None is an answer, unless it was given without a question
+        if not asked:
             raise NotYet from None
         found = None
     if outside := [step for step in asked if not 0 <= step < _STEPS]:
