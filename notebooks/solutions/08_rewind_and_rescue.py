@@ -1,4 +1,4 @@
-"""Solutions of notebook 08. Read from top to bottom it passes every checker of the notebook."""
+"""Solutions of 08 · Rewind and rescue. Run it as it is, or paste each part into its cell."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pandas as pd
 
 from course_lib.exercises import check_alarm, check_border, check_carriers
 
-# Exercise 1 · Find the border
-#
+# --- Exercise 1 · Find the border ----------------------------------------------------------------
 # `low` is always saved and `high` never is. Halving what lies between them takes about log₂(steps) trials.
 
 
 def last_saved(saves, steps):
+    """The last step from which the cure saves the run, None if there is none."""
     if not saves(0):
         return None
     low, high = 0, steps
@@ -26,8 +26,7 @@ def last_saved(saves, steps):
 
 print(check_border(last_saved))
 
-# Exercise 2 · Choose an alarm
-#
+# --- Exercise 2 · Choose an alarm ----------------------------------------------------------------
 # Scores, σ₁, SEC and low entropy come in runs that learn, too, only later. ρ does not, and it is there before
 # the bound is too late. The rank of the map keeps still as well, but it falls a few steps after the border.
 
@@ -42,8 +41,7 @@ saved = rescues[(rescues["preset"] == "copy") & (rescues["cure"] == "τ = 0.05")
 my_alarm = {"rho": 1.0}
 print(check_alarm(my_alarm, unseen, by=int(saved["step"].max())))
 
-# Exercise 3 · Who carries the crash
-#
+# --- Exercise 3 · Who carries the crash ----------------------------------------------------------
 # a: bounded alone, W_q and W_k save every run of copy. c: put back at step 20, they save it too.
 # f: embeddings shocked at ten times the rate: all runs of copy learn.
 # b fails: shocked at the full rate those runs learn. d fails: with all but W_q and W_k put back they stay
