@@ -39,6 +39,12 @@ def test_a_rescue_chart_names_the_last_step_of_each_cure(borders, words):
     assert picture.png()
 
 
+def test_a_rescue_chart_tells_outcomes_that_are_out_of_order():
+    mixed = trials({0: 10, 1: 1})
+    mixed.loc[1, "saved"] = False
+    assert "step 1 to 10 (2 seeds, 1 out of order)" in rescue_chart(mixed, LINE).title
+
+
 def warnings(**columns):
     rows = {"arm": ["adamw", "adamw2"], "seed": [0, 0], "learnt": [False, True], "stall": [50, None]}
     rows |= {name: columns.get(name, [None, None]) for name in ALARMS}
