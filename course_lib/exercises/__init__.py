@@ -10,7 +10,7 @@ from course_lib.exercises.attention import (
 from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
 from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
-from course_lib.exercises.explore import explore
+from course_lib.exercises.explore import alarm_sliders, explore
 from course_lib.exercises.own_code import (
     PATIENTS,
     Stranger,
@@ -20,6 +20,7 @@ from course_lib.exercises.own_code import (
 )
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.progress import progress
+from course_lib.exercises.rescue import CARRIER_CLAIMS, check_alarm, check_border, check_carriers
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 from course_lib.exercises.swin import check_linear, check_sees
@@ -31,6 +32,7 @@ from course_lib.exercises.taming import (
 )
 
 __all__ = [
+    "CARRIER_CLAIMS",
     "CLAIMS",
     "MAP_TOKENS",
     "PATIENTS",
@@ -41,6 +43,10 @@ __all__ = [
     "Prediction",
     "Result",
     "Stranger",
+    "alarm_sliders",
+    "check_alarm",
+    "check_border",
+    "check_carriers",
     "check_claims",
     "check_control",
     "check_effective_rank",

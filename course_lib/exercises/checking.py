@@ -35,22 +35,26 @@ class _Stop(BaseException):
     """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
 
 
-def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
+def checker(exercise: str) -> Callable[[Callable[..., str]], Callable[..., Result]]:
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
+
+    Its first argument is the answer; others are handed on as they are.
 
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
     up after `SECONDS`, and what it raises becomes the message. That it has passed is kept as progress.
     """
 
-    def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
+    def decorate(check: Callable[..., str]) -> Callable[..., Result]:
         @functools.wraps(check)
-        def checked(answer: Any = None) -> Result:
+        def checked(answer: Any = None, *given: Any, **named: Any) -> Result:
             outcome: list[Result] = []
 
             def work() -> None:
                 # Twice: a second one may arrive while the first is still on its way out.
                 with contextlib.suppress(_Stop), contextlib.suppress(_Stop):
-                    outcome.append(_judge(exercise, check, answer))
+                    outcome.append(
+                        _judge(exercise, functools.partial(check, answer, *given, **named), answer)
+                    )
 
             thread = threading.Thread(target=work, daemon=True, name=f"check {exercise}")
             thread.start()
@@ -72,11 +76,11 @@ def _kept(result: Result, name: str) -> Result:
     return replace(result, message=f"{result.message} {problem}") if problem else result
 
 
-def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
+def _judge(exercise: str, check: Callable[[], str], answer: Any) -> Result:
     try:
         if answer is None or answer is Ellipsis:
             raise NotYet
-        return Result(exercise, PASSED, check(answer))
+        return Result(exercise, PASSED, check())
     except NotYet:
         return Result(exercise, NOT_YET, "replace the … in the cell above, then run this cell again.")
     except Wrong as wrong:

@@ -26,6 +26,7 @@ COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "02": ("Watch it crash", ("check_rule", "check_control", "check_claims")),
     "05": ("Taming GPT", ("check_lr_sensitivity", "check_steps_to_grow", "check_taming_claims")),
+    "08": ("Rewind and rescue", ("check_border", "check_alarm", "check_carriers")),
     "09": ("In your own code", ("check_share_cut", "check_sites", "check_first_aid")),
 }
 """Notebook → its title and its checkers, in the order of its exercises."""

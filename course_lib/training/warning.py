@@ -120,8 +120,9 @@ def stall_step(
         raise ValueError("curve is empty: expected at least one loss; make a step first")
     width = min(window, len(values))
     means = np.convolve(values, np.ones(width) / width, mode="valid")
-    lowest_ahead = np.minimum.accumulate(means[::-1])[::-1]
-    return int(np.argmax(means - lowest_ahead <= margin))
+    falls = means - np.minimum.accumulate(means[::-1])[::-1]  # by how much the loss still falls from there
+    largest_ahead = np.maximum.accumulate(falls[::-1])[::-1]
+    return int(np.argmax(largest_ahead <= margin))
 
 
 def signals_of(runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
