@@ -19,8 +19,10 @@ from course_lib.exercises.own_code import (
     check_sites,
 )
 from course_lib.exercises.prediction import Outcome, Prediction
+from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.swin import check_linear, check_sees
 from course_lib.exercises.taming import (
     TAMING_CLAIMS,
     check_lr_sensitivity,
@@ -45,8 +47,10 @@ __all__ = [
     "check_entropy",
     "check_environment",
     "check_first_aid",
+    "check_linear",
     "check_lr_sensitivity",
     "check_rule",
+    "check_sees",
     "check_share_cut",
     "check_sites",
     "check_softmax",
@@ -56,6 +60,7 @@ __all__ = [
     "check_verdicts",
     "check_warmup",
     "explore",
+    "progress",
     "real_words",
     "step_table",
     "train",
