@@ -6,8 +6,9 @@
     python bench/taming.py --redo           # first drop those that depend on AdamW²'s code
 
 Every run is written as soon as it ends, to notebooks/records/taming.csv, one row each, with the settings that
-make it again; a run of the same settings in another table is not made twice. Of AdamW², the mean of α over
-the bounded matrices at each step goes to notebooks/records/alpha.csv: what `replay` replays.
+make it again; a run of the same settings in another table is not made twice. In the table `replay`, the mean
+of AdamW²'s α over the bounded matrices at each step goes to notebooks/records/alpha.csv, from where the arms
+named after it take their schedule.
 """
 
 import argparse
