@@ -7,12 +7,14 @@ from course_lib.exercises.attention import (
     check_softmax,
     check_two_maps,
 )
+from course_lib.exercises.circle import Followed, follow, half_lost, next_loss
 from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
 from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
 from course_lib.exercises.explore import explore
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.result import Result
+from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "MAP_TOKENS",
     "VERDICT_CASES",
     "Environment",
+    "Followed",
     "Outcome",
     "Prediction",
     "Result",
@@ -28,12 +31,18 @@ __all__ = [
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_floor",
+    "check_product_gradient",
     "check_rule",
+    "check_sec",
     "check_softmax",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",
     "explore",
+    "follow",
+    "half_lost",
+    "next_loss",
     "real_words",
     "step_table",
     "train",

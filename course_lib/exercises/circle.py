@@ -81,7 +81,7 @@ def follow(config: RunConfig, label: str = "training", until: int | None = None)
         if step >= DENSE and step % EVERY:
             run.step()
             continue
-        looks = attention_gradients(run.model, lambda: _loss(run))
+        looks = attention_gradients(run.model, lambda: next_loss(run))
         weights = [look.attention.w_q.weight.detach().clone() for look in looks]
         values = torch.stack([_spectrum(look) for look in looks])
         seen = [_seen(look, run, v) for look, v in zip(looks, values, strict=True)]
@@ -96,7 +96,8 @@ def follow(config: RunConfig, label: str = "training", until: int | None = None)
     return Followed(run, table, torch.stack(spectra).numpy())
 
 
-def _loss(run: Run) -> Tensor:
+def next_loss(run: Run) -> Tensor:
+    """The loss that a GPT's run will have at its next step, 0-dim, in nats, to differentiate."""
     inputs, targets = run.task.batch(run.updates, run.config.batch)
     logits = run.model(inputs.to(run.device))
     return F.cross_entropy(logits.flatten(0, 1), targets.to(run.device).flatten(), ignore_index=IGNORED)

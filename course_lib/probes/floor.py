@@ -1,5 +1,7 @@
-"""How low entropy can fall, given how far scores can lie apart: a lower bound of the kind that Zhai et al.
-(σReparam, arXiv 2303.06296) prove. Ours is derived in notebook 03; theirs is stated otherwise."""
+"""How low entropy can fall, given how far scores can lie apart.
+
+A lower bound of the kind that Zhai et al. prove (σReparam, arXiv 2303.06296); derived in notebook 03.
+"""
 
 import math
 
