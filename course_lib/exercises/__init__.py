@@ -7,6 +7,14 @@ from course_lib.exercises.attention import (
     check_softmax,
     check_two_maps,
 )
+from course_lib.exercises.bound import (
+    PROMISES,
+    check_adamw2,
+    check_allowed_lr,
+    check_power_iteration,
+    check_promises,
+    step_for_step,
+)
 from course_lib.exercises.circle import Followed, follow, half_lost, next_loss
 from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
 from course_lib.exercises.environment import Environment, check_environment
@@ -20,19 +28,24 @@ from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warm
 __all__ = [
     "CLAIMS",
     "MAP_TOKENS",
+    "PROMISES",
     "VERDICT_CASES",
     "Environment",
     "Followed",
     "Outcome",
     "Prediction",
     "Result",
+    "check_adamw2",
+    "check_allowed_lr",
     "check_claims",
     "check_control",
     "check_effective_rank",
     "check_entropy",
     "check_environment",
     "check_floor",
+    "check_power_iteration",
     "check_product_gradient",
+    "check_promises",
     "check_rule",
     "check_sec",
     "check_softmax",
@@ -44,6 +57,7 @@ __all__ = [
     "half_lost",
     "next_loss",
     "real_words",
+    "step_for_step",
     "step_table",
     "train",
     "verdicts",

@@ -5,7 +5,8 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,10 @@ def _stop(thread: threading.Thread) -> None:
             return
 
 
-def call(function: Any, *arguments: Any) -> Any:
+def call(function: Any, *arguments: Any, kept: tuple[Any, ...] = ()) -> Any:
     """The reader's function on copies of the arguments: numpy arrays, or tensors if it wants those.
+
+    What is `kept` follows behind them as it is, for functions that are meant to change it.
 
     Raises:
         NotYet: it returns None or `...`.
@@ -99,25 +102,27 @@ def call(function: Any, *arguments: Any) -> Any:
     if not callable(function):
         raise Wrong(f"this is {_short(function)}: expected the function itself, without parentheses.")
     try:
-        answer = function(*copy.deepcopy(arguments))
+        answer = function(*copy.deepcopy(arguments), *kept)
     except _Stop:
         raise
     except BaseException as error:
-        answer = _with_tensors(function, arguments, error)
+        answer = _with_tensors(function, arguments, kept, error)
     if answer is None or answer is Ellipsis:
         raise NotYet
     return answer
 
 
-def _with_tensors(function: Callable[..., Any], arguments: tuple[Any, ...], error: BaseException) -> Any:
+def _with_tensors(
+    function: Callable[..., Any], arguments: tuple[Any, ...], kept: tuple[Any, ...], error: BaseException
+) -> Any:
     tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
     try:
-        return function(*tensors)
+        return function(*tensors, *kept)
     except _Stop:
         raise
     except BaseException:
         name = getattr(function, "__name__", "the function")
-        given = ", ".join(map(_short, arguments))
+        given = ", ".join(map(_short, arguments + kept))
         raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
 
 
@@ -165,6 +170,38 @@ def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Ar
             if close(np.asarray(mistake(*arguments), dtype=float), given):
                 return message
     return None
+
+
+def judge_letters(
+    answer: Any, claims: Mapping[str, str], contradicted: Mapping[str, str], missed: Mapping[str, str]
+) -> None:
+    """Judge the letters of those claims that a reader holds to be true.
+
+    Args:
+        answer: letters, in any container.
+        claims: letter → claim.
+        contradicted: what to say when a false claim is among the letters; its keys are the false ones.
+        missed: what to say when a true claim is not.
+
+    Raises:
+        NotYet: there are no letters.
+        Wrong: some are too many, too few, or no claims.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(claims))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(claims)}.")
+    wrong = sorted(given & set(contradicted))
+    if wrong:
+        raise Wrong(contradicted[wrong[0]])
+    missing = sorted(set(missed) - given)
+    if missing:
+        raise Wrong("nothing wrong so far, but " + missed[missing[0]])
 
 
 def _short(value: Any) -> str:
