@@ -158,6 +158,6 @@ def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]
     label(right, "step", "largest difference of a weight (relative)")
     apart = max(abs(a - b) for a, b in zip(*losses.values(), strict=True))
     title = (
-        f"{len(difference)} steps: losses differ by up to {apart:.1g} nats, weights by {max(difference):.1g}"
+        f"{len(difference)} steps: losses differ by {apart:.1g} nats, weights by {max(difference):.1g}"
     )
     return finish(figure, title, f"Two loss curves, and the difference of the weights. {title}.")
