@@ -20,6 +20,7 @@ from course_lib.exercises.checking import (
     numbers,
 )
 from course_lib.exercises.circle import next_loss
+from course_lib.exercises.result import Result
 from course_lib.optim import AdamW2, bounded_parameters
 from course_lib.training import Run, RunConfig
 
@@ -72,7 +73,7 @@ def _diagnose_number(wrong: tuple[Diagnosis, ...], case: tuple[float, ...], give
 # --- power iteration ----------------------------------------------------------------------------
 
 _TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
-_MATRIX = _TURN @ np.diag([3.0, 2.0, 0.5]) @ np.roll(np.eye(3), 1, axis=1)
+_MATRIX = _TURN @ np.diag([3.0, 2.5, 0.5]) @ np.roll(np.eye(3), 1, axis=1)
 _START = np.array([1.0, 1.0, 1.0]) / np.sqrt(3)
 
 
@@ -144,6 +145,8 @@ def check_power_iteration(answer: Any) -> str:
 SETTINGS: dict[str, Any] = {"tau": 0.05, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": 0.5}
 """Of the check: ε and decay so large that it shows where they stand."""
 _STEPS = 8
+_LRS = (0.2, 0.02)
+"""At the first every step is cut, at the second none."""
 
 
 def _variant(lr: float, mistake: str = "") -> list[Tensor]:
@@ -236,22 +239,29 @@ def _walk(answer: Any, lr: float) -> list[Array]:
     return path
 
 
-@checker("AdamW² by hand")
-def check_adamw2(answer: Any) -> str:
+def check_adamw2(answer: Any = None) -> Result:
     """A function (w, grad, state, lr, τ, (β₁, β₂), ε, λ) → the new W, compared with `course_lib.AdamW2`.
 
     `state` is a dict, empty before the first step, that the function changes.
     """
-    lrs = (0.2, 0.02)  # at the first every step is cut, at the second none
-    given = {lr: _walk(answer, lr) for lr in lrs}
-    wrong = {lr: _first_difference(given[lr], _by_library(lr)) for lr in lrs}
+    # Outside the time limit: torch loads for seconds before the first optimizer of a process, and must not
+    # be interrupted in that.
+    library = {lr: _by_library(lr) for lr in _LRS}
+    return _check_adamw2(None if answer is None or answer is Ellipsis else (answer, library))
+
+
+@checker("AdamW² by hand")
+def _check_adamw2(answer_and_library: Any) -> str:
+    answer, library = answer_and_library
+    given = {lr: _walk(answer, lr) for lr in _LRS}
+    wrong = {lr: _first_difference(given[lr], library[lr]) for lr in _LRS}
     if not any(wrong.values()):
         return f"the same as course_lib.AdamW2, {_STEPS} steps with the bound at work and {_STEPS} without."
     for name, message in _STEP_MISTAKES.items():
-        if not any(_first_difference(given[lr], _variant(lr, name)) for lr in lrs):
+        if not any(_first_difference(given[lr], _variant(lr, name)) for lr in _LRS):
             raise Wrong(message)
     lr, step = next((lr, step) for lr, step in wrong.items() if step)
-    cut = "the bound has to cut" if lr == lrs[0] else "there is nothing to cut"
+    cut = "the bound has to cut" if lr == _LRS[0] else "there is nothing to cut"
     raise Wrong(f"it leaves course_lib.AdamW2 at step {step}, at lr {lr:g}, where {cut}.")
 
 

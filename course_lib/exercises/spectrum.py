@@ -45,9 +45,9 @@ _SEC_MISTAKES: tuple[Diagnosis, ...] = (
 @checker("Spectral energy concentration")
 def check_sec(answer: Any) -> str:
     """A function (singular values (n,), s) → SEC(s)."""
-    ordered = np.array([3.0, 2.0, 1.0, 0.5])
-    shuffled = ordered[[2, 0, 3, 1]]
-    for values, s in ((ordered, 2), (ordered, 4), (shuffled, 2)):
+    ordered = np.array([3.0, 2.0, 1.0, 0.7, 0.5])
+    shuffled = ordered[[2, 0, 4, 3, 1]]
+    for values, s in ((ordered, 2), (ordered, 5), (shuffled, 2)):
         given = numbers(call(answer, values, s), (), "SEC of one spectrum")
         if not close(given, _sec(values, s)):
             known = diagnose(_SEC_MISTAKES, (values, s), given)

@@ -29,7 +29,7 @@ def ellipses(w: Tensor, update: Tensor, lr: float) -> Picture:
     axis.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
     axis.legend(frameon=False, fontsize=9, loc="upper right", ncols=3)
     label(axis, "first coordinate", "second coordinate")
-    title = f"σ₁ goes from {before:.2f} to {after:.2f}; Weyl allows {allowed:.2f}"
+    title = f"The reach σ₁ goes from {before:.2f} to {after:.2f}; Weyl allows {allowed:.2f}"
     return finish(figure, title, f"Two ellipses inside a dashed circle of radius {allowed:.2f}. {title}.")
 
 
@@ -100,7 +100,9 @@ def power_curves(estimates: Values, gap: float) -> Picture:
     label(axis, "iterations", "estimate / σ₁")
     side = "never above" if estimates.max() <= 1 + 1e-6 else "sometimes above"
     short = 1 - np.median(estimates[:, -1])
-    title = f"σ₂/σ₁ = {gap:.2f}: estimates {side} σ₁, and after {places[-1]} iterations short by {short:.2%}"
+    title = (
+        f"At σ₂/σ₁ = {gap:.2f}: estimates {side} σ₁, and after {places[-1]} iterations short by {short:.2%}"
+    )
     return finish(figure, title, f"Estimates rising towards σ₁, one line per start. {title}.")
 
 
@@ -157,7 +159,5 @@ def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]
     label(left, "step", "training loss (nats)")
     label(right, "step", "largest difference of a weight (relative)")
     apart = max(abs(a - b) for a, b in zip(*losses.values(), strict=True))
-    title = (
-        f"{len(difference)} steps: losses differ by {apart:.1g} nats, weights by {max(difference):.1g}"
-    )
+    title = f"{len(difference)} steps: losses differ by {apart:.1g} nats, weights by {max(difference):.1g}"
     return finish(figure, title, f"Two loss curves, and the difference of the weights. {title}.")
