@@ -67,14 +67,14 @@ def test_no_row_of_scores_within_the_gap_is_below_the_floor(gap):
     h = entropy(torch.cat([scores, corners.double()]).softmax(-1), seen)
     # log n is taken in fp32, in both.
     assert (h >= floor - 1e-6).all()
-    assert h.min() == pytest.approx(floor, abs=1e-6)  # a corner reaches it
+    assert h.min().item() == pytest.approx(floor.item(), abs=1e-6)  # a corner reaches it
 
 
 def test_a_query_with_one_key_has_no_floor_and_the_others_their_own():
     gap = torch.full((4,), 2.0)
     floor = entropy_floor(gap, torch.tensor([1, 2, 3, 9]))
     assert floor.isnan().tolist() == [True, False, False, False]
-    assert floor[2] == pytest.approx(entropy_floor(gap[2], torch.tensor(3)).item())
+    assert floor[2].item() == pytest.approx(entropy_floor(gap[2], torch.tensor(3)).item())
 
 
 def test_real_scores_lie_within_the_limit_that_sigma_sets():
