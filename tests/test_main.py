@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -126,6 +127,45 @@ def test_a_model_of_images_is_compared_by_its_name(tmp_path, capsys, name, sizes
     assert Run.load(out / "adamw2.safetensors").score().accuracy == rows[2]["final_val_accuracy"]
 
 
+VIT = [*IMAGES, "--layers=1", "--arms=adamw"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty training and twenty test images of a reader's own, in files like MNIST's."""
+    own = tmp_path / "own images"
+    own.mkdir()
+    for prefix, n in (("train", 40), ("t10k", 20)):
+        images = np.random.default_rng(0).integers(256, size=(n, 28, 28), dtype=np.uint8)
+        labels = np.arange(n, dtype=np.uint8) % 10
+        for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes((0, 0, 8, array.ndim)) + b"".join(k.to_bytes(4, "big") for k in array.shape)
+            (own / f"{prefix}-{what}-ubyte").write_bytes(header + array.tobytes())
+    return own
+
+
+def test_data_may_be_a_folder_of_ones_own(tmp_path, capsys, folder):
+    out = tmp_path / "r"
+    assert cli.main(["compare", "--data", str(folder), "--out", str(out), *VIT]) == 0
+    (row,) = json.loads((out / "compare.json").read_text())
+    assert row["config"]["model"] == "vit"
+    assert (row["config"]["task"], row["config"]["folder"]) == ("fashion-mnist-full", str(folder))
+    run = Run.load(out / "adamw.safetensors")
+    assert len(run.task.images.train_images) == 40
+    assert run.task.validation_size == 20
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "fashion-mnist-full"])
+def test_data_may_be_a_set_by_its_name(tmp_path, monkeypatch, folder, name):
+    from course_lib.data import fetch
+
+    monkeypatch.setattr(fetch, "fetch", lambda: folder)  # as if it were downloaded
+    train = ["train", "--data", name, "--preset", "vit", "--out", str(tmp_path / "r")]
+    assert cli.main([*train, *VIT[:-1]]) == 0
+    row = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert (row["config"]["task"], row["config"]["folder"]) == (name, None)
+
+
 def test_text_has_no_accuracy(tmp_path, capsys):
     assert run("--out", tmp_path / "r", "--arms", "adamw") == 0
     assert "val. accuracy" not in capsys.readouterr().out
@@ -145,6 +185,11 @@ def test_text_has_no_accuracy(tmp_path, capsys):
         (["--model", "vit", "--task", "text"], "model is 'vit': expected gpt for the task 'text'"),
         (["--preset", "live", "--model", "vit"], "model is 'vit': expected gpt for the task 'text'"),
         (["--preset", "live", "--task", "fashion-mnist"], "model is 'gpt': expected vit, swin, flatten-swin"),
+        (["--data", "fashion-mnist-ful"], "data is 'fashion-mnist-ful': .*did you mean 'fashion-mnist-full'"),
+        (["--data", "nowhere"], "data is 'nowhere': expected one of .* a folder that exists"),
+        (["--data", "."], "train-images-idx3-ubyte.gz: expected a file that can be read"),
+        (["--data", "fashion-mnist", "--task", "text"], "--data and --task are both given: expected one"),
+        (["--folder", ".", "--model", "vit"], r"folder is '\.': expected none for the task 'fashion-mnist'"),
     ],
 )
 def test_bad_input_for_images(tmp_path, capsys, arguments, message):

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"compare is started in {size} processes: expected 1; try train, which shares a run")
     own = given(options)
     own.pop("warmup")  # of the arms that have one; a config of its own would give it to all
-    name = options.preset or preset_of(own.get("model"))
+    name = options.preset or preset_of(own.get("model"), own.get("task"))
     base = preset(name, optimizer="adamw2", **own)  # so that a group may have a τ; an arm has its own
     arms = list(dict.fromkeys(options.arms.split(",")))
     out = options.out or Path("runs") / f"{name}-seed-{base.seed}"

@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
+from course_lib import checks
+from course_lib.data import IMAGE_TASKS
 from course_lib.training.config import RunConfig
 from course_lib.training.distributed import launched
 from course_lib.training.presets import PRESETS
 
-PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name, or live)"
+PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name; vit for images; or live)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +31,11 @@ def add_config_options(command: argparse.ArgumentParser, without: Collection[str
         default=[],
         metavar="GROUP.SETTING=VALUE",
         help="a setting of one parameter group, such as qk.warmup=0, vo.tau=off, mlp.lr_multiplier=0.1",
+    )
+    command.add_argument(
+        "--data",
+        help=f"images to learn: {', '.join(IMAGE_TASKS)} (downloaded once, 31 MB), or a folder of your own "
+        "with four files like MNIST's (the preset is then vit unless one is named)",
     )
     for option in fields(RunConfig):
         if "help" in option.metadata and option.name not in without:
@@ -55,9 +63,23 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
     own = {f.name: getattr(options, f.name) for f in fields(RunConfig) if hasattr(options, f.name)}
     if str(own.get("device")).startswith("meta"):  # holds no values: a run there has no loss to report
         raise ValueError(f"device is {own['device']!r}: expected one that computes; try --device auto")
+    if options.data is not None:
+        own |= _data(options.data, own)
     if options.group:
         own["groups"] = _groups(options.group)
     return own
+
+
+def _data(data: str, own: Collection[str]) -> dict[str, str]:
+    """The task of --data and, where it is a folder, the folder."""
+    for name in ("task", "folder"):
+        if name in own:
+            raise ValueError(f"--data and --{name} are both given: expected one; --data names the images")
+    if data in IMAGE_TASKS:
+        return {"task": data}
+    if not Path(data).expanduser().is_dir():
+        checks.choice("data", data, (*IMAGE_TASKS, "a folder that exists"))
+    return {"task": "fashion-mnist-full", "folder": data}
 
 
 def whole(text: str) -> int:

@@ -128,7 +128,7 @@ def _start(options: argparse.Namespace, world: World) -> Run:
         run = _resumed(options, world)
     else:
         own = given(options)
-        config = preset(options.preset or preset_of(own.get("model")), **own)
+        config = preset(options.preset or preset_of(own.get("model"), own.get("task")), **own)
         if not options.force:
             check_unused(options.out)
         run = Run(config, world)

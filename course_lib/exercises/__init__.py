@@ -15,26 +15,44 @@ from course_lib.exercises.bound import (
     check_promises,
     step_for_step,
 )
-from course_lib.exercises.circle import Followed, follow, half_lost, next_loss
+from course_lib.exercises.circle import Followed, follow, half_lost, next_loss, weight_path
 from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
 from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
 from course_lib.exercises.explore import explore
+from course_lib.exercises.own_code import (
+    PATIENTS,
+    Stranger,
+    check_first_aid,
+    check_share_cut,
+    check_sites,
+)
 from course_lib.exercises.prediction import Outcome, Prediction
+from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
 from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.swin import check_linear, check_sees
+from course_lib.exercises.taming import (
+    TAMING_CLAIMS,
+    check_lr_sensitivity,
+    check_steps_to_grow,
+    check_taming_claims,
+)
 
 __all__ = [
     "CLAIMS",
     "MAP_TOKENS",
+    "PATIENTS",
     "PROMISES",
+    "TAMING_CLAIMS",
     "VERDICT_CASES",
     "Environment",
     "Followed",
     "Outcome",
     "Prediction",
     "Result",
+    "Stranger",
     "check_adamw2",
     "check_allowed_lr",
     "check_claims",
@@ -42,13 +60,21 @@ __all__ = [
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_first_aid",
     "check_floor",
+    "check_linear",
+    "check_lr_sensitivity",
     "check_power_iteration",
     "check_product_gradient",
     "check_promises",
     "check_rule",
     "check_sec",
+    "check_sees",
+    "check_share_cut",
+    "check_sites",
     "check_softmax",
+    "check_steps_to_grow",
+    "check_taming_claims",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",
@@ -56,9 +82,11 @@ __all__ = [
     "follow",
     "half_lost",
     "next_loss",
+    "progress",
     "real_words",
     "step_for_step",
     "step_table",
     "train",
     "verdicts",
+    "weight_path",
 ]

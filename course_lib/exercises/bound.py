@@ -16,11 +16,10 @@ from course_lib.exercises.checking import (
     checker,
     close,
     diagnose,
-    judge_letters,
+    letters,
     numbers,
 )
 from course_lib.exercises.circle import next_loss
-from course_lib.exercises.result import Result
 from course_lib.optim import AdamW2, bounded_parameters
 from course_lib.training import Run, RunConfig
 
@@ -239,20 +238,18 @@ def _walk(answer: Any, lr: float) -> list[Array]:
     return path
 
 
-def check_adamw2(answer: Any = None) -> Result:
+def _library() -> dict[float, list[Tensor]]:
+    """`course_lib.AdamW2`'s weights at both learning rates."""
+    return {lr: _by_library(lr) for lr in _LRS}
+
+
+@checker("AdamW² by hand", prepare=_library)
+def check_adamw2(answer: Any) -> str:
     """A function (w, grad, state, lr, τ, (β₁, β₂), ε, λ) → the new W, compared with `course_lib.AdamW2`.
 
     `state` is a dict, empty before the first step, that the function changes.
     """
-    # Outside the time limit: torch loads for seconds before the first optimizer of a process, and must not
-    # be interrupted in that.
-    library = {lr: _by_library(lr) for lr in _LRS}
-    return _check_adamw2(None if answer is None or answer is Ellipsis else (answer, library))
-
-
-@checker("AdamW² by hand")
-def _check_adamw2(answer_and_library: Any) -> str:
-    answer, library = answer_and_library
+    library = _library()
     given = {lr: _walk(answer, lr) for lr in _LRS}
     wrong = {lr: _first_difference(given[lr], library[lr]) for lr in _LRS}
     if not any(wrong.values()):
@@ -344,5 +341,9 @@ _KEPT = {
 @checker("What the bound promises")
 def check_promises(answer: Any) -> str:
     """The letters of the claims in `PROMISES` that follow from ρ ≤ τ."""
-    judge_letters(answer, PROMISES, _BROKEN, _KEPT)
+    given = letters(answer, PROMISES)
+    if wrong := sorted(given & set(_BROKEN)):
+        raise Wrong(_BROKEN[wrong[0]])
+    if missing := sorted(set(_KEPT) - given):
+        raise Wrong("nothing wrong so far, but " + _KEPT[missing[0]])
     return "a limit of speed, for whole matrices, and no more than that."

@@ -5,7 +5,8 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from course_lib.exercises.progress import record
 from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 
 SECONDS = 5.0
@@ -33,17 +35,24 @@ class _Stop(BaseException):
     """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
 
 
-def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
+def checker(
+    exercise: str, prepare: Callable[[], object] | None = None
+) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
 
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
-    up after `SECONDS`, and what it raises becomes the message.
+    up after `SECONDS`, and what it raises becomes the message. That it has passed is kept as progress.
+
+    What `prepare` does is done before, without a limit: torch loads for seconds before the first optimizer of
+    a process, and must not be interrupted in that.
     """
 
     def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
         @functools.wraps(check)
         def checked(answer: Any = None) -> Result:
             outcome: list[Result] = []
+            if prepare is not None and answer is not None:
+                prepare()
 
             def work() -> None:
                 # Twice: a second one may arrive while the first is still on its way out.
@@ -54,7 +63,7 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
             thread.start()
             thread.join(SECONDS)
             if outcome:
-                return outcome[0]
+                return _kept(outcome[0], check.__name__)
             _stop(thread)
             message = f"no answer within {SECONDS:.0f} seconds. Is there a loop that never ends?"
             return Result(exercise, NOT_QUITE, message)
@@ -62,6 +71,12 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
         return checked
 
     return decorate
+
+
+def _kept(result: Result, name: str) -> Result:
+    """The result, once a reader's success is kept; with a line about it if that failed."""
+    problem = record(name) if result.passed else ""
+    return replace(result, message=f"{result.message} {problem}") if problem else result
 
 
 def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
@@ -159,6 +174,25 @@ def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
+def letters(answer: Any, choices: Iterable[str]) -> set[str]:
+    """The letters of an answer such as {"a", "c"}, in any case and collection.
+
+    Raises:
+        NotYet: there is none.
+        Wrong: these are no letters, or one is not among the choices.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(choices))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
+    return given
+
+
 Diagnosis = tuple[Callable[..., Any], str]
 """A known mistake, as a function of the arguments, and what to say about it."""
 
@@ -170,38 +204,6 @@ def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Ar
             if close(np.asarray(mistake(*arguments), dtype=float), given):
                 return message
     return None
-
-
-def judge_letters(
-    answer: Any, claims: Mapping[str, str], contradicted: Mapping[str, str], missed: Mapping[str, str]
-) -> None:
-    """Judge the letters of those claims that a reader holds to be true.
-
-    Args:
-        answer: letters, in any container.
-        claims: letter → claim.
-        contradicted: what to say when a false claim is among the letters; its keys are the false ones.
-        missed: what to say when a true claim is not.
-
-    Raises:
-        NotYet: there are no letters.
-        Wrong: some are too many, too few, or no claims.
-    """
-    if not isinstance(answer, Iterable):
-        raise Wrong("expected letters, such as {'a', 'b'}.")
-    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
-    given -= {"", "…", "...", ",", "."}
-    if not given:
-        raise NotYet
-    unknown = sorted(given - set(claims))
-    if unknown:
-        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(claims)}.")
-    wrong = sorted(given & set(contradicted))
-    if wrong:
-        raise Wrong(contradicted[wrong[0]])
-    missing = sorted(set(missed) - given)
-    if missing:
-        raise Wrong("nothing wrong so far, but " + missed[missing[0]])
 
 
 def _short(value: Any) -> str:

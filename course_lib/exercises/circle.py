@@ -149,3 +149,20 @@ def half_lost(followed: Followed, layer: int) -> "pd.Series[Any]":
     table = followed.of(layer)[list(LINKS)]
     below = table < table.iloc[0] / 2
     return pd.Series({LINKS[name]: (below[name].idxmax() if below[name].any() else None) for name in LINKS})
+
+
+@torch.no_grad()
+def weight_path(config: RunConfig, steps: int) -> Tensor:
+    """W_q and W_k of every layer of a GPT, before a run's first step and after each of so many.
+
+    Returns:
+        (steps + 1, matrices, d_model, d_model), W_q and W_k of layer 1 first.
+    """
+    run = Run(config)
+    chosen = [p for name, p in run.matrices.items() if "w_q" in name or "w_k" in name]
+    path = [torch.stack(chosen)]
+    for _ in range(steps):
+        with torch.enable_grad():
+            run.step()
+        path.append(torch.stack(chosen))
+    return torch.stack(path)

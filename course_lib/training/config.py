@@ -40,8 +40,9 @@ def _option(default: Any, text: str) -> Any:
 class RunConfig:
     """What a run is made of. The same config on the same machine gives the same run."""
 
-    task: str = _option("text", "what to learn: copy, recall, text or fashion-mnist")
+    task: str = _option("text", "what to learn: copy, recall, text, fashion-mnist or fashion-mnist-full")
     text: str | None = _option(None, "a text file of your own, for the task text")
+    folder: str | None = _option(None, "a folder of images of your own, for the task fashion-mnist-full")
     seed: int = _option(0, "seed of weights and batches")
     steps: int = _option(300, "number of updates")
     batch: int = _option(16, "sequences or images per step")
@@ -82,8 +83,10 @@ class RunConfig:
         self._check_model()
         if checks.count("seed", self.seed, least=0) >= 2**63:
             raise ValueError(f"seed is {self.seed}: expected less than 2**63")
-        if self.text is not None and not isinstance(self.text, str | os.PathLike):
-            raise ValueError(f"text is {self.text!r}: expected the path of a text file, or None")
+        for name, what in (("text", "a text file"), ("folder", "a folder of images")):
+            path = getattr(self, name)
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise ValueError(f"{name} is {path!r}: expected the path of {what}, or None")
         object.__setattr__(self, "depths", check_depths(self.depths))
         self.model_config(vocab=1)
         checks.choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -96,6 +99,7 @@ class RunConfig:
             **{name: checks.count(name, getattr(self, name)) for name in ("steps", "batch")},
             "seed": int(self.seed),
             "text": None if self.text is None else os.fspath(self.text),
+            "folder": None if self.folder is None else os.fspath(self.folder),
             "lr": check_lr(self.lr),
             "warmup": check_warmup(self.warmup, self.steps),
             "tau": check_tau(self.tau),

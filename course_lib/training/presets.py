@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from course_lib import checks
+from course_lib.data import IMAGE_TASKS
 from course_lib.training.config import MODELS, RunConfig
 
 _IMAGES: dict[str, Any] = {"task": "fashion-mnist", "betas": (0.9, 0.999)}
@@ -75,11 +76,11 @@ take hours. copy, live and study crash without warmup on every seed that was tri
 images are first settings: what becomes of them over seeds is not measured yet."""
 
 
-def preset_of(model: str | None) -> str:
-    """The preset that a model is trained with where none is named."""
-    if model is None or checks.choice("model", model, MODELS) == "gpt":
-        return "live"
-    return model
+def preset_of(model: str | None, task: str | None = None) -> str:
+    """The preset that a model is trained with, or a task learnt with, where none is named."""
+    if model is None:
+        return "vit" if task in IMAGE_TASKS else "live"
+    return "live" if checks.choice("model", model, MODELS) == "gpt" else model
 
 
 def preset(name: str, **overrides: Any) -> RunConfig:
