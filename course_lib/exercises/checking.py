@@ -35,19 +35,26 @@ class _Stop(BaseException):
     """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
 
 
-def checker(exercise: str) -> Callable[[Callable[..., str]], Callable[..., Result]]:
+def checker(
+    exercise: str, prepare: Callable[[], object] | None = None
+) -> Callable[[Callable[..., str]], Callable[..., Result]]:
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
 
     Its first argument is the answer; others are handed on as they are.
 
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
     up after `SECONDS`, and what it raises becomes the message. That it has passed is kept as progress.
+
+    What `prepare` does is done before, without a limit: torch loads for seconds before the first optimizer of
+    a process, and must not be interrupted in that.
     """
 
     def decorate(check: Callable[..., str]) -> Callable[..., Result]:
         @functools.wraps(check)
         def checked(answer: Any = None, *given: Any, **named: Any) -> Result:
             outcome: list[Result] = []
+            if prepare is not None and answer is not None:
+                prepare()
 
             def work() -> None:
                 # Twice: a second one may arrive while the first is still on its way out.
@@ -102,8 +109,10 @@ def _stop(thread: threading.Thread) -> None:
             return
 
 
-def call(function: Any, *arguments: Any) -> Any:
+def call(function: Any, *arguments: Any, kept: tuple[Any, ...] = ()) -> Any:
     """The reader's function on copies of the arguments: numpy arrays, or tensors if it wants those.
+
+    What is `kept` follows behind them as it is, for functions that are meant to change it.
 
     Raises:
         NotYet: it returns None or `...`.
@@ -112,25 +121,27 @@ def call(function: Any, *arguments: Any) -> Any:
     if not callable(function):
         raise Wrong(f"this is {_short(function)}: expected the function itself, without parentheses.")
     try:
-        answer = function(*copy.deepcopy(arguments))
+        answer = function(*copy.deepcopy(arguments), *kept)
     except _Stop:
         raise
     except BaseException as error:
-        answer = _with_tensors(function, arguments, error)
+        answer = _with_tensors(function, arguments, kept, error)
     if answer is None or answer is Ellipsis:
         raise NotYet
     return answer
 
 
-def _with_tensors(function: Callable[..., Any], arguments: tuple[Any, ...], error: BaseException) -> Any:
+def _with_tensors(
+    function: Callable[..., Any], arguments: tuple[Any, ...], kept: tuple[Any, ...], error: BaseException
+) -> Any:
     tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
     try:
-        return function(*tensors)
+        return function(*tensors, *kept)
     except _Stop:
         raise
     except BaseException:
         name = getattr(function, "__name__", "the function")
-        given = ", ".join(map(_short, arguments))
+        given = ", ".join(map(_short, arguments + kept))
         raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
 
 
@@ -184,6 +195,19 @@ def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     if unknown:
         raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
     return given
+
+
+Diagnosis = tuple[Callable[..., Any], str]
+"""A known mistake, as a function of the arguments, and what to say about it."""
+
+
+def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
+    """The message of the first known mistake that gives the same numbers."""
+    with np.errstate(all="ignore"):
+        for mistake, message in wrong:
+            if close(np.asarray(mistake(*arguments), dtype=float), given):
+                return message
+    return None
 
 
 def _short(value: Any) -> str:
