@@ -14,6 +14,7 @@ from course_lib.exercises.explore import explore
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.vit import check_patch_map, check_tamed
 
 __all__ = [
     "CLAIMS",
@@ -28,8 +29,10 @@ __all__ = [
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_patch_map",
     "check_rule",
     "check_softmax",
+    "check_tamed",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",
