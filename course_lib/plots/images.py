@@ -17,6 +17,8 @@ from course_lib.training import Run
 
 SEEN = (0.91, 0.35, 0.05)
 """Colour of what is looked at, laid over the grey picture."""
+FULL = 6
+"""Times its fair share of attention that give a patch full colour."""
 SHOWN = 5
 """Images that are drawn."""
 
@@ -64,8 +66,9 @@ def attention_over_images(
 ) -> Picture:
     """What a ViT's attention looks at, laid over the pictures: a row for each look, a column for each image.
 
-    The redder a patch, the more of all attention it gets (all heads and queries of a layer; full colour at
-    five times its fair share). Below each picture stands what the class token gets, which has no place in it.
+    A patch is the redder, the more of all attention it gets (all heads and queries of a layer) beyond its fair
+    share, which leaves it grey; `FULL` times that is full colour. Below each picture stands what the class
+    token gets, which has no place in it.
 
     Args:
         attention: look → weights of one layer (images, heads, tokens, tokens), class token first.
@@ -85,6 +88,7 @@ def attention_over_images(
             axis.imshow(_overlaid(grey[i], shares[i]))
             axis.set_xticks([])
             axis.set_yticks([])
+            axis.spines[:].set_visible(False)
             axis.set_xlabel(f"class token {shares[i, 0]:.0%}", fontsize=8)
             if row is axes[0]:
                 axis.set_title(names[i], fontsize=9)
@@ -105,7 +109,7 @@ def _overlaid(grey: Tensor, shares: Tensor) -> npt.NDArray[np.float32]:
     """A grey picture (side, side) under what its patches get of all attention: (side, side, 3)."""
     patches = shares[1:]
     n = round(len(patches) ** 0.5)
-    strength = (patches * len(shares) / 5).clamp(max=1).reshape(1, 1, n, n)
+    strength = ((patches * len(shares) - 1) / (FULL - 1)).clamp(0, 1).reshape(1, 1, n, n)
     mask = F.interpolate(strength, size=grey.shape, mode="nearest")[0, 0, :, :, None]
     # A dark picture shows the colour better than a white one: grey values use three quarters of the scale.
     return ((1 - mask) * 0.75 * grey[..., None] + mask * torch.tensor(SEEN)).numpy()
