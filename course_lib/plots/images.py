@@ -66,9 +66,9 @@ def attention_over_images(
 ) -> Picture:
     """What a ViT's attention looks at, laid over the pictures: a row for each look, a column for each image.
 
-    A patch is the redder, the more of all attention it gets (all heads and queries of a layer) beyond its fair
-    share, which leaves it grey; `FULL` times that is full colour. Below each picture stands what the class
-    token gets, which has no place in it.
+    A patch is the redder, the more of all attention it gets (all heads and queries of a layer) beyond its
+    fair share, which leaves it grey; `FULL` times that is full colour. Below each picture stands what the
+    class token gets, which has no place in it.
 
     Args:
         attention: look → weights of one layer (images, heads, tokens, tokens), class token first.
@@ -81,6 +81,8 @@ def attention_over_images(
     grey = (grey - low) / (high - low).clamp(min=1e-9)
     rows, columns = len(attention), len(images)
     figure, axes = panels(9.2, 1.9 * rows + 0.7, rows, columns)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(name, fontsize=9)
     counts = {}
     for row, (look, weights) in zip(axes, attention.items(), strict=True):
         shares = looked_at(weights.float().cpu())
@@ -90,8 +92,6 @@ def attention_over_images(
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
             axis.set_xlabel(f"class token {shares[i, 0]:.0%}", fontsize=8)
-            if row is axes[0]:
-                axis.set_title(names[i], fontsize=9)
         row[0].set_ylabel(look, fontsize=9)
         counts[look] = (favourites(weights), same_for_all(weights))
     facts = [f"{count:.0f} ({look})" for look, (count, _) in counts.items()]
