@@ -62,6 +62,8 @@ def settings(row: dict[str, Any]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line per preset, learning rate and arm: accuracies by seed, verdicts, how many learnt, seconds."""
+    if not rows:
+        return "no run yet"
     lines = [
         f"{'preset':12} {'lr':>7}  {'arm':14} {'w.up':>4}  accuracy by seed; verdicts; learnt; time a run"
     ]

@@ -15,6 +15,7 @@ from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 from course_lib.exercises.swin import check_linear, check_sees
+from course_lib.exercises.vit import check_patch_map, check_tamed
 
 __all__ = [
     "CLAIMS",
@@ -30,9 +31,11 @@ __all__ = [
     "check_entropy",
     "check_environment",
     "check_linear",
+    "check_patch_map",
     "check_rule",
     "check_sees",
     "check_softmax",
+    "check_tamed",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",

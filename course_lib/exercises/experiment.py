@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from course_lib.data import load_text
-from course_lib.training import Run, RunConfig, losses, mean_over_heads, probed
+from course_lib.training import Run, RunConfig
+from course_lib.training.warning import signals
 
 
 def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
@@ -40,30 +40,8 @@ def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def step_table(run: Run) -> pd.DataFrame:
-    """One row per probed step, for a run with probes: what its signs of trouble are read from.
-
-    Columns: `loss` (nats); `rho`, the largest σ₁ ratio of any W_q or W_k; `sigma`, the largest
-    σ₁(W_qᵀW_k); `score`, the largest score; `entropy` of the sharpest layer, and that layer's `rank` as a
-    multiple of its reference (uniform attention's where attention is causal).
-    """
-    steps, entropies = probed(run.records, "entropy")
-    layers = mean_over_heads(entropies)
-    sharpest = layers.argmin(1)
-    ranks = mean_over_heads(probed(run.records, "attention_rank")[1]) / np.array(run.reference_ranks)
-    table = pd.DataFrame(
-        {
-            "loss": losses(run.records)[steps],
-            "sigma": np.fmax.reduce(probed(run.records, "qk_sigma")[1], axis=(1, 2)),
-            "score": np.fmax.reduce(probed(run.records, "max_logit")[1], axis=(1, 2)),
-            "entropy": layers.min(1),
-            "rank": ranks[range(len(steps)), sharpest],
-        },
-        index=pd.Index(steps, name="step"),
-    )
-    qk = [i for i, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
-    ratio_steps, ratios = probed(run.records, "sigma_ratio")  # none after the last update
-    table["rho"] = pd.Series(ratios[:, qk].max(1), index=ratio_steps)
-    return table
+    """The signals of `course_lib.training.warning`, one row per probed step."""
+    return signals(run).dropna(subset="score")
 
 
 @lru_cache(maxsize=1)

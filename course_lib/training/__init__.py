@@ -10,6 +10,7 @@ from course_lib.training.records import (
     probed,
     to_frame,
 )
+from course_lib.training.rescue import Cure, Rescue, Trial
 from course_lib.training.run import Run, Score
 from course_lib.training.schedule import SCHEDULES
 from course_lib.training.snapshot import Change, Snapshot
@@ -22,13 +23,16 @@ __all__ = [
     "SCHEDULES",
     "VERDICTS",
     "Change",
+    "Cure",
     "GroupSettings",
     "LayerState",
     "Record",
+    "Rescue",
     "Run",
     "RunConfig",
     "Score",
     "Snapshot",
+    "Trial",
     "Verdict",
     "accuracies",
     "judge",
