@@ -41,6 +41,7 @@ def outcome(result: ArmResult) -> dict[str, Any]:
         **{name: row[name] for name in names},
         "entropy": [round(layer.entropy, 4) for layer in layers],
         "rank": [round(layer.rank, 3) for layer in layers],
+        "spectrum": [round(layer.spectrum, 3) for layer in layers],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
