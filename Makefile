@@ -74,15 +74,19 @@ else ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help install lab test lint unit alone notebooks bench lock clean
+.PHONY: help install lab app test lint unit alone notebooks site nbval kernels bench lock clean
 
 help:
 	@echo "make lab        open the course in JupyterLab (installs on first use)"
-	@echo "make test       everything below up to notebooks (installs on first use)"
+	@echo "make app        serve the lab alone as a page, for a demonstration"
+	@echo "make test       everything below up to site (installs on first use)"
 	@echo "  make lint       ruff and mypy"
 	@echo "  make unit       the tests that can share the machine, $(JOBS) at a time"
 	@echo "  make alone      those that cannot: the browser, and what measures time or memory"
-	@echo "  make notebooks  every notebook, run from top to bottom"
+	@echo "  make notebooks  every notebook, run from top to bottom once, within its budget"
+	@echo "  make site       a book of these runs in build/site, checked in the browser"
+	@echo "make nbval      every notebook once more, by nbval"
+	@echo "make kernels    the lab's messages on other versions of ipykernel, which this installs beside .venv"
 	@echo "make bench      what is fast, against what"
 	@echo "make lock       requirements.lock anew, from pyproject.toml"
 	@echo "make clean      remove .venv and what the tools left (not your runs)"
@@ -117,6 +121,7 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory alone
 	@$(MAKE) --no-print-directory notebooks
+	@$(MAKE) --no-print-directory site
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
@@ -126,13 +131,24 @@ lint: $(STAMP)
 # One thread for each process: two processes with two threads each would get in each other's way.
 # loadfile: what a file's tests share (a trained run) is made once.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial or site or kernels)" $(ARGS)
 
 alone: $(STAMP)
 	$(BIN)/python -m pytest -m "browser or serial" $(ARGS)
 
-# lax: figures and losses differ between machines; what must hold is asserted in the cells.
+# A cell that fails, fails this. Its budget of seconds is for two cores of one's own: SLACK is for machines that others
+# use too. What came of the runs is kept in build/notebooks while nothing changes that they depend on.
+SLACK ?= 2
 notebooks: $(STAMP)
+	$(BIN)/python bench/notebooks.py --kept --slack $(SLACK) $(ARGS)
+
+# Executes what `make notebooks` has not kept.
+site: $(STAMP)
+	$(BIN)/python -m pytest -m site tests/site $(ARGS)
+	@echo "make: the site is build/site/index.html"
+
+# lax: figures and losses differ between machines; what must hold is asserted in the cells.
+nbval: $(STAMP)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks $(ARGS)
 
 bench: $(STAMP)

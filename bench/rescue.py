@@ -25,7 +25,7 @@ CURES: dict[str, tuple[Cure, bool]] = {
     "τ = 0.05, given a whole run": (Cure(tau=0.05), True),
     "lr × 0.1": (Cure(lr_factor=0.1), False),
     "warmup of 100": (Cure(warmup=100), False),
-    "τ = 0.05 and lr × 0.1": (Cure(tau=0.05, lr_factor=0.1), False),
+    "τ = 0.05, W_q and W_k put back": (Cure(tau=0.05, put_back=("qk",)), False),
 }
 
 

@@ -11,35 +11,59 @@ from course_lib.exercises.crash import CLAIMS, check_claims, check_control, chec
 from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
 from course_lib.exercises.explore import explore
+from course_lib.exercises.own_code import (
+    PATIENTS,
+    Stranger,
+    check_first_aid,
+    check_share_cut,
+    check_sites,
+)
 from course_lib.exercises.prediction import Outcome, Prediction
+from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 from course_lib.exercises.swin import check_linear, check_sees
 from course_lib.exercises.vit import check_patch_map, check_tamed
+from course_lib.exercises.taming import (
+    TAMING_CLAIMS,
+    check_lr_sensitivity,
+    check_steps_to_grow,
+    check_taming_claims,
+)
 
 __all__ = [
     "CLAIMS",
     "MAP_TOKENS",
+    "PATIENTS",
+    "TAMING_CLAIMS",
     "VERDICT_CASES",
     "Environment",
     "Outcome",
     "Prediction",
     "Result",
+    "Stranger",
     "check_claims",
     "check_control",
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_first_aid",
     "check_linear",
     "check_patch_map",
+    "check_lr_sensitivity",
     "check_rule",
     "check_sees",
+    "check_share_cut",
+    "check_sites",
     "check_softmax",
     "check_tamed",
+    "check_steps_to_grow",
+    "check_taming_claims",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",
     "explore",
+    "progress",
     "real_words",
     "step_table",
     "train",

@@ -5,13 +5,16 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from course_lib.exercises.progress import record
 from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 
 SECONDS = 5.0
@@ -36,7 +39,7 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
 
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
-    up after `SECONDS`, and what it raises becomes the message.
+    up after `SECONDS`, and what it raises becomes the message. That it has passed is kept as progress.
     """
 
     def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
@@ -53,7 +56,7 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
             thread.start()
             thread.join(SECONDS)
             if outcome:
-                return outcome[0]
+                return _kept(outcome[0], check.__name__)
             _stop(thread)
             message = f"no answer within {SECONDS:.0f} seconds. Is there a loop that never ends?"
             return Result(exercise, NOT_QUITE, message)
@@ -61,6 +64,12 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
         return checked
 
     return decorate
+
+
+def _kept(result: Result, name: str) -> Result:
+    """The result, once a reader's success is kept; with a line about it if that failed."""
+    problem = record(name) if result.passed else ""
+    return replace(result, message=f"{result.message} {problem}") if problem else result
 
 
 def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
@@ -165,6 +174,25 @@ def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Ar
             if close(np.asarray(mistake(*arguments), dtype=float), given):
                 return message
     return None
+
+
+def letters(answer: Any, choices: Iterable[str]) -> set[str]:
+    """The letters of an answer such as {"a", "c"}, in any case and collection.
+
+    Raises:
+        NotYet: there is none.
+        Wrong: these are no letters, or one is not among the choices.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(choices))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
+    return given
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Sliders over a picture: move one, and the picture is drawn anew."""
+"""Sliders and buttons over a picture: move one, and the picture is drawn anew."""
 
 from collections.abc import Callable
 from html import escape
@@ -14,7 +14,7 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
 
     Args:
         draw: takes the values by the sliders' names.
-        sliders: ipywidgets with a `value`.
+        sliders: ipywidgets with a `value`; buttons (`ToggleButton`) stand in one row.
     """
     import ipywidgets  # here, so that checkers work without the notebook's packages
 
@@ -33,4 +33,8 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
     for slider in sliders.values():
         slider.style.description_width = "initial"  # else a long name is cut off
         slider.observe(moved, "value")
-    return ipywidgets.VBox([*sliders.values(), view])
+    buttons = [slider for slider in sliders.values() if isinstance(slider, ipywidgets.ToggleButton)]
+    rows = [slider for slider in sliders.values() if slider not in buttons]
+    if buttons:
+        rows.append(ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"}))
+    return ipywidgets.VBox([*rows, view])

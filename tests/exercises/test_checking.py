@@ -11,8 +11,14 @@ from course_lib.exercises import (
     check_control,
     check_effective_rank,
     check_entropy,
+    check_first_aid,
+    check_lr_sensitivity,
     check_rule,
+    check_share_cut,
+    check_sites,
     check_softmax,
+    check_steps_to_grow,
+    check_taming_claims,
     check_two_maps,
     check_verdicts,
     check_warmup,
@@ -25,13 +31,28 @@ CHECKERS = [
     check_control,
     check_effective_rank,
     check_entropy,
+    check_first_aid,
+    check_lr_sensitivity,
     check_rule,
+    check_share_cut,
+    check_sites,
     check_softmax,
+    check_steps_to_grow,
+    check_taming_claims,
     check_two_maps,
     check_verdicts,
     check_warmup,
 ]
-FUNCTION_CHECKERS = [check_effective_rank, check_entropy, check_rule, check_softmax, check_warmup]
+FUNCTION_CHECKERS = [
+    check_effective_rank,
+    check_entropy,
+    check_lr_sensitivity,
+    check_rule,
+    check_share_cut,
+    check_softmax,
+    check_steps_to_grow,
+    check_warmup,
+]
 
 
 class Hostile:
