@@ -34,6 +34,7 @@ from course_lib.exercises.result import Result
 from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 from course_lib.exercises.swin import check_linear, check_sees
+from course_lib.exercises.vit import check_patch_map, check_tamed
 from course_lib.exercises.taming import (
     TAMING_CLAIMS,
     check_lr_sensitivity,
@@ -69,6 +70,7 @@ __all__ = [
     "check_first_aid",
     "check_floor",
     "check_linear",
+    "check_patch_map",
     "check_lr_sensitivity",
     "check_power_iteration",
     "check_product_gradient",
@@ -79,6 +81,7 @@ __all__ = [
     "check_share_cut",
     "check_sites",
     "check_softmax",
+    "check_tamed",
     "check_steps_to_grow",
     "check_taming_claims",
     "check_two_maps",

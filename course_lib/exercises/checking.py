@@ -178,6 +178,19 @@ def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
+Diagnosis = tuple[Callable[..., Any], str]
+"""A known mistake, as a function of the arguments, and what to say about it."""
+
+
+def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
+    """The message of the first known mistake that gives the same numbers."""
+    with np.errstate(all="ignore"):
+        for mistake, message in wrong:
+            if close(np.asarray(mistake(*arguments), dtype=float), given):
+                return message
+    return None
+
+
 def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     """The letters of an answer such as {"a", "c"}, in any case and collection.
 

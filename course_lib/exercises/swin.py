@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import Array, Wrong, call, checker, close, numbers
+from course_lib.exercises.checking import Array, Diagnosis, Wrong, call, checker, close, diagnose, numbers
 
 # --- who sees whom ------------------------------------------------------------------------------
 
@@ -84,8 +84,6 @@ def _yes_or_no(value: Any) -> bool:
 
 _TOKENS, _LONG, _WIDTH = 6, 3000, 4
 
-Mix = Callable[[Array, Array, Array], Array]
-
 
 def _mix(q: Array, k: Array, v: Array) -> Array:
     return np.asarray(q @ (k.T @ v) / (q @ k.sum(0))[:, None], dtype=np.float64)
@@ -96,7 +94,7 @@ def _softmax_map(q: Array, k: Array) -> Array:
     return np.asarray(e / e.sum(1, keepdims=True), dtype=np.float64)
 
 
-_MIX_MISTAKES: tuple[tuple[Mix, str], ...] = (
+_MIX_MISTAKES: tuple[Diagnosis, ...] = (
     (
         lambda q, k, v: q @ (k.T @ v),
         "the weights of a query do not sum to 1 yet. Divide by their sum, which is φ(q)·Σφ(k).",
@@ -156,10 +154,8 @@ def check_linear(answer: Any) -> str:
 
 
 def _mix_mistake(arguments: tuple[Array, Array, Array], given: Array) -> str:
-    with np.errstate(all="ignore"):
-        for mistake, message in _MIX_MISTAKES:
-            if close(np.asarray(mistake(*arguments), dtype=float), given, 1e-4):
-                return message
+    if known := diagnose(_MIX_MISTAKES, arguments, given):
+        return known
     if not np.isfinite(given).all():
         return "a number is not finite (NaN or infinite)."
     right = _mix(*arguments)

@@ -91,7 +91,9 @@ class Run:
         self.world = world
         world.share(config.batch)
         self.device = world.device(config.device)
-        self.task = make_task(config.task, config.context, config.seed, config.text, config.folder)
+        self.task = make_task(
+            config.task, config.context, config.seed, config.text, config.folder, config.augment
+        )
         self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
