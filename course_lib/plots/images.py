@@ -158,3 +158,27 @@ def best_mean(runs: pd.DataFrame, arm: str) -> tuple[float, float]:
     """An arm's best learning rate, and its mean accuracy over the seeds there."""
     means = runs[runs["arm"] == arm].groupby("lr")["final_val_accuracy"].mean()
     return float(means.idxmax()), float(means.max())
+
+
+def patch_maps(image: Tensor, maps: Mapping[str, object]) -> Picture:
+    """Maps of patches beside the picture that they belong to.
+
+    Args:
+        image: (channels, side, side).
+        maps: name → (rows, columns), sum 1.
+    """
+    tables = {name: torch.as_tensor(table).double().numpy() for name, table in maps.items()}
+    top = max(table.max() for table in tables.values())
+    figure, (axes,) = panels(2.9 * (1 + len(maps)), 3.4, 1, 1 + len(maps))
+    axes[0].imshow(image[0].float().cpu(), cmap="gray")
+    axes[0].set_title("the picture", fontsize=9)
+    for axis, (name, table) in zip(axes[1:], tables.items(), strict=True):
+        drawn = axis.imshow(table, cmap="mako_r", vmin=0, vmax=top)
+        axis.set_title(name, fontsize=9)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(drawn, ax=list(axes), label="weight (sum 1)", fraction=0.02)
+    facts = [f"{table.max():.2f} ({name})" for name, table in tables.items()]
+    title = f"The largest weight that a patch gets: {listed(facts)}; uniform {1 / table.size:.2f}"
+    return finish(figure, title, f"A picture, and maps of what is looked at in it. {title}.")
