@@ -34,13 +34,13 @@ from course_lib.exercises.result import Result
 from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
 from course_lib.exercises.swin import check_linear, check_sees
-from course_lib.exercises.vit import check_patch_map, check_tamed
 from course_lib.exercises.taming import (
     TAMING_CLAIMS,
     check_lr_sensitivity,
     check_steps_to_grow,
     check_taming_claims,
 )
+from course_lib.exercises.vit import check_patch_map, check_tamed
 
 __all__ = [
     "CARRIER_CLAIMS",
@@ -57,11 +57,11 @@ __all__ = [
     "Result",
     "Stranger",
     "alarm_sliders",
+    "check_adamw2",
     "check_alarm",
+    "check_allowed_lr",
     "check_border",
     "check_carriers",
-    "check_adamw2",
-    "check_allowed_lr",
     "check_claims",
     "check_control",
     "check_effective_rank",
@@ -70,8 +70,8 @@ __all__ = [
     "check_first_aid",
     "check_floor",
     "check_linear",
-    "check_patch_map",
     "check_lr_sensitivity",
+    "check_patch_map",
     "check_power_iteration",
     "check_product_gradient",
     "check_promises",
@@ -81,8 +81,8 @@ __all__ = [
     "check_share_cut",
     "check_sites",
     "check_softmax",
-    "check_tamed",
     "check_steps_to_grow",
+    "check_tamed",
     "check_taming_claims",
     "check_two_maps",
     "check_verdicts",

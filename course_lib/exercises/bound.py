@@ -134,7 +134,7 @@ def check_power_iteration(answer: Any) -> str:
         )
     wide = np.array([[2.0, 0.0, 1.0, 0.5]])
     given = numbers(call(answer, wide, np.full(4, 0.5), 3), (), "the estimate for a 1 × 4 matrix")
-    if not close(given, np.linalg.norm(wide)):
+    if not close(given, float(np.linalg.norm(wide))):
         raise Wrong(f"for a 1 × 4 matrix it gives {given:.3f}: expected {np.linalg.norm(wide):.3f}.")
     return "from below, and the faster, the further σ₂ is from σ₁."
 
@@ -217,7 +217,7 @@ def _walk(answer: Any, lr: float) -> list[Array]:
     """The weights after each step of the reader's function."""
     w, gradients = _problem()
     state: dict[str, Any] = {}
-    path = []
+    path: list[Array] = []
     for g in gradients:
         start = w.clone()
         try:

@@ -210,19 +210,6 @@ def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     return given
 
 
-Diagnosis = tuple[Callable[..., Any], str]
-"""A known mistake, as a function of the arguments, and what to say about it."""
-
-
-def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
-    """The message of the first known mistake that gives the same numbers."""
-    with np.errstate(all="ignore"):
-        for mistake, message in wrong:
-            if close(np.asarray(mistake(*arguments), dtype=float), given):
-                return message
-    return None
-
-
 def _short(value: Any) -> str:
     text = np.array2string(value, precision=3) if isinstance(value, np.ndarray) else repr(value)
     text = " ".join(text.split())

@@ -159,7 +159,7 @@ def weight_path(config: RunConfig, steps: int) -> Tensor:
         (steps + 1, matrices, d_model, d_model), W_q and W_k of layer 1 first.
     """
     run = Run(config)
-    chosen = [p for name, p in run.matrices.items() if "w_q" in name or "w_k" in name]
+    chosen: list[Tensor] = [p for name, p in run.matrices.items() if "w_q" in name or "w_k" in name]
     path = [torch.stack(chosen)]
     for _ in range(steps):
         with torch.enable_grad():
