@@ -74,15 +74,19 @@ else ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help install lab test lint unit alone notebooks bench lock clean
+.PHONY: help install lab app test lint unit alone notebooks site nbval kernels bench lock clean
 
 help:
 	@echo "make lab        open the course in JupyterLab (installs on first use)"
-	@echo "make test       everything below up to notebooks (installs on first use)"
+	@echo "make app        serve the lab alone as a page, for a demonstration"
+	@echo "make test       everything below up to site (installs on first use)"
 	@echo "  make lint       ruff and mypy"
 	@echo "  make unit       the tests that can share the machine, $(JOBS) at a time"
 	@echo "  make alone      those that cannot: the browser, and what measures time or memory"
-	@echo "  make notebooks  every notebook, run from top to bottom"
+	@echo "  make kernels    the lab's messages, on every version of ipykernel that it is made for"
+	@echo "  make notebooks  every notebook, run from top to bottom once, within its budget"
+	@echo "  make site       a book of these runs in build/site, checked in the browser"
+	@echo "make nbval      every notebook once more, by nbval"
 	@echo "make bench      what is fast, against what"
 	@echo "make lock       requirements.lock anew, from pyproject.toml"
 	@echo "make clean      remove .venv and what the tools left (not your runs)"
@@ -111,12 +115,18 @@ lab: $(STAMP)
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 		$$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)
 
+# The lab alone, as a page without code; each visitor gets a kernel of their own, which ends some time after they left.
+app: $(STAMP)
+	$(BIN)/python -m voila app/lab.ipynb --config=app/voila.json $(ARGS)
+
 # In order: what fails fastest comes first. Each part is its own pytest run, and one without a test fails.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory alone
+	@$(MAKE) --no-print-directory kernels
 	@$(MAKE) --no-print-directory notebooks
+	@$(MAKE) --no-print-directory site
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
@@ -126,14 +136,30 @@ lint: $(STAMP)
 # One thread for each process: two processes with two threads each would get in each other's way.
 # loadfile: what a file's tests share (a trained run) is made once.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial or site or kernels)" $(ARGS)
 
 alone: $(STAMP)
 	$(BIN)/python -m pytest -m "browser or serial" $(ARGS)
 
-# lax: figures and losses differ between machines; what must hold is asserted in the cells.
+# A cell that fails, fails this. Its budget of seconds is for two cores of one's own: SLACK is for machines that others
+# use too. What came of the runs is kept in build/notebooks while nothing changes that they depend on.
+SLACK ?= 2
 notebooks: $(STAMP)
+	$(BIN)/python bench/notebooks.py --kept --slack $(SLACK) $(ARGS)
+
+# Executes what `make notebooks` has not kept.
+site: $(STAMP)
+	$(BIN)/python -m pytest -m site tests/site $(ARGS)
+	@echo "make: the site is build/site/index.html"
+
+# lax: figures and losses differ between machines; what must hold is asserted in the cells.
+nbval: $(STAMP)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks $(ARGS)
+
+# Kernels of other versions, each with its packages in a folder of its own; without an index they are skipped.
+kernels: $(STAMP)
+	$(BIN)/python -m tests.lab.kernels
+	$(BIN)/python -m pytest -m kernels tests/lab/test_kernels.py $(ARGS)
 
 bench: $(STAMP)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done

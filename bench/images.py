@@ -41,6 +41,7 @@ def outcome(result: ArmResult) -> dict[str, Any]:
         **{name: row[name] for name in names},
         "entropy": [round(layer.entropy, 4) for layer in layers],
         "rank": [round(layer.rank, 3) for layer in layers],
+        "spectrum": [round(layer.spectrum, 3) for layer in layers],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
@@ -62,6 +63,8 @@ def settings(row: dict[str, Any]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line per preset, learning rate and arm: accuracies by seed, verdicts, how many learnt, seconds."""
+    if not rows:
+        return "no run yet"
     lines = [
         f"{'preset':12} {'lr':>7}  {'arm':14} {'w.up':>4}  accuracy by seed; verdicts; learnt; time a run"
     ]

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import torch
 from tqdm import tqdm
 
 from course_lib import Run, RunConfig
+from course_lib.training import Cure
 from course_lib.training.snapshot import write_atomically
 
 Row = dict[str, Any]
 
 
-def run_row(config: RunConfig, seed: int) -> Row:
-    """Train a run to its end, on the CPU, and say what became of it."""
+def run_row(config: RunConfig, seed: int, late: int = 0, cure: Cure | None = None) -> Row:
+    """Train a run to its end, on the CPU, from step `late` on with the cure, and say what became of it."""
     run = Run(replace(config, seed=seed, device="cpu", probe_every=config.steps))
+    if cure is not None:
+        for _ in islice(run, late):
+            pass
+        run = cure.apply(run)
     for _ in run:
         pass
     verdict = run.verdict()

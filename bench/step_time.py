@@ -1,10 +1,11 @@
 """A training step of our models beside one of transformers' models of the same size, kernel and optimizer.
 
-Forward, backward and fused AdamW on the same data; the two take turns. GPT and ViT by
+Drawing a batch, forward, backward and fused AdamW on the same data; the two take turns. GPT and ViT by
 `scaled_dot_product_attention` in both; Swin with `attn_implementation="sdpa"` and with "eager", its own.
 """
 
 import sys
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +92,10 @@ def rivals(name: str, run: Run):
 def training(model, run: Run):
     """A function that makes one step of `model` on the data of `run`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    inputs, targets = run.task.batch(0, run.config.batch)
+    numbers = count()
 
     def step():
+        inputs, targets = run._to_device(run.task.batch(next(numbers), run.config.batch))
         logits = model(inputs).logits
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
         optimizer.zero_grad()

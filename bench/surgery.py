@@ -16,9 +16,11 @@ from rows import fill, run_row
 
 from course_lib import RunConfig, preset
 from course_lib.models import BLOCK_GROUPS, GROUPS
-from course_lib.training.surgery import operate
+from course_lib.training import Cure
+from course_lib.training.surgery import TAU, operate
 
 WARMUP = 100
+LATE = 20
 PRESETS = ("copy", "live")
 MATRICES = tuple(group for group in GROUPS if group != "norm")
 
@@ -40,6 +42,13 @@ def arms(name: str) -> dict[str, RunConfig]:
     return made
 
 
+def cures() -> dict[str, Cure]:
+    """Arm → what is done to the crashing run after `LATE` steps."""
+    parts = {"nothing": (), **{group: (group,) for group in GROUPS}, "the blocks": BLOCK_GROUPS}
+    parts["all but qk"] = tuple(group for group in GROUPS if group != "qk")
+    return {f"put back {name}": Cure(tau=TAU, put_back=groups) for name, groups in parts.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, nargs="+", default=PRESETS)
@@ -53,8 +62,14 @@ def main() -> None:
         for name in options.preset
         for seed in options.seeds
         for arm, config in arms(name).items()
-        if options.arms is None or arm in options.arms
     }
+    plan |= {
+        (name, arm, seed): partial(run_row, preset(name), seed, LATE, cure)
+        for name in options.preset
+        for seed in options.seeds
+        for arm, cure in cures().items()
+    }
+    plan = {item: make for item, make in plan.items() if options.arms is None or item[1] in options.arms}
     fill(options.out, "surgery.py", ("preset", "arm", "seed"), plan, options.limit)
 
 

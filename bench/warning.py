@@ -16,7 +16,7 @@ from rows import fill
 
 from course_lib import Run, preset
 from course_lib.training.compare import DEFAULT_ARMS, arm_config
-from course_lib.training.warning import signals
+from course_lib.training.warning import signals_of
 
 EARLY = 60
 PRESETS = ("copy", "live")
@@ -29,8 +29,9 @@ def rows(name: str, arm: str, seed: int) -> list[dict[str, Any]]:
     run = run.fork(probe_every=10)
     for _ in run:
         pass
-    table = signals(run).map(lambda value: float(f"{value:.4g}")).reset_index()
-    table["learnt"] = run.verdict().learnt
+    table = signals_of({(arm, seed): run}).drop(columns=["arm", "seed", "rank"])
+    numbers = table.columns.drop(["step", "learnt"])
+    table[numbers] = table[numbers].map(lambda value: float(f"{value:.4g}"))
     return table.to_dict("records")
 
 

@@ -21,13 +21,14 @@ class ImageTask:
     """Name the class of an image.
 
     Training draws without replacement: every image once in an epoch, in an order of the epoch's own, and a
-    batch may reach over an epoch's end. Training images are flipped from left to right at random and moved
-    by up to `SHIFT` pixels; others are as they are. Validation and probes take the test part in its
-    order, whatever the seed, so that all runs are judged on, and looked at with, the same images.
+    batch may reach over an epoch's end. If `augmented`, training images are flipped from left to right at
+    random and moved by up to `SHIFT` pixels; others are as they are. Validation and probes take the test
+    part in its order, whatever the seed, so that all runs are judged on, and looked at with, the same images.
     """
 
     images: ImageSet
     seed: int
+    augmented: bool = True
 
     @property
     def vocab(self) -> int:
@@ -56,7 +57,9 @@ class ImageTask:
         places = np.arange(step * size, (step + 1) * size)
         if split == "train":
             places = _shuffled_places(self.seed, places, len(images.train_images))
-            pixels = augment(images.train_images[places], generator(self.seed, split, step))
+            pixels = images.train_images[places]
+            if self.augmented:
+                pixels = augment(pixels, generator(self.seed, split, step))
             labels = images.train_labels[places]
         else:
             places %= len(images.test_images)

@@ -23,6 +23,7 @@ def make_task(
     seed: int,
     text: str | Path | None = None,
     folder: str | Path | None = None,
+    augmented: bool = True,
 ) -> Task:
     """The task named `kind`.
 
@@ -34,6 +35,7 @@ def make_task(
         text: a file of the reader's own, for the task "text".
         folder: one that has the four files of Fashion-MNIST, or of a set like it, for the task
             "fashion-mnist-full"; nothing is then downloaded.
+        augmented: whether training images are flipped and moved at random.
     """
     checks.choice("task", kind, (*TASKS, *IMAGE_TASKS))
     for name, value, where in (("text", text, "text"), ("folder", folder, "fashion-mnist-full")):
@@ -44,7 +46,7 @@ def make_task(
     if kind == "text":
         return TextTask(load_corpus(text), context, seed)
     if kind == "fashion-mnist":
-        return ImageTask(load_images(), seed)
+        return ImageTask(load_images(), seed, augmented)
     if kind == "fashion-mnist-full":
-        return ImageTask(load_full_images(folder), seed)
+        return ImageTask(load_full_images(folder), seed, augmented)
     return SymbolTask(kind, context, seed)

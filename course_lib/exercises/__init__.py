@@ -7,35 +7,95 @@ from course_lib.exercises.attention import (
     check_softmax,
     check_two_maps,
 )
+from course_lib.exercises.bound import (
+    PROMISES,
+    check_adamw2,
+    check_allowed_lr,
+    check_power_iteration,
+    check_promises,
+    step_for_step,
+)
+from course_lib.exercises.circle import Followed, follow, half_lost, next_loss, weight_path
 from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
 from course_lib.exercises.environment import Environment, check_environment
 from course_lib.exercises.experiment import real_words, step_table, train, verdicts
-from course_lib.exercises.explore import explore
+from course_lib.exercises.explore import alarm_sliders, explore
+from course_lib.exercises.own_code import (
+    PATIENTS,
+    Stranger,
+    check_first_aid,
+    check_share_cut,
+    check_sites,
+)
 from course_lib.exercises.prediction import Outcome, Prediction
+from course_lib.exercises.progress import progress
+from course_lib.exercises.rescue import CARRIER_CLAIMS, check_alarm, check_border, check_carriers
 from course_lib.exercises.result import Result
+from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
 from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.swin import check_linear, check_sees
+from course_lib.exercises.taming import (
+    TAMING_CLAIMS,
+    check_lr_sensitivity,
+    check_steps_to_grow,
+    check_taming_claims,
+)
+from course_lib.exercises.vit import check_patch_map, check_tamed
 
 __all__ = [
+    "CARRIER_CLAIMS",
     "CLAIMS",
     "MAP_TOKENS",
+    "PATIENTS",
+    "PROMISES",
+    "TAMING_CLAIMS",
     "VERDICT_CASES",
     "Environment",
+    "Followed",
     "Outcome",
     "Prediction",
     "Result",
+    "Stranger",
+    "alarm_sliders",
+    "check_adamw2",
+    "check_alarm",
+    "check_allowed_lr",
+    "check_border",
+    "check_carriers",
     "check_claims",
     "check_control",
     "check_effective_rank",
     "check_entropy",
     "check_environment",
+    "check_first_aid",
+    "check_floor",
+    "check_linear",
+    "check_lr_sensitivity",
+    "check_patch_map",
+    "check_power_iteration",
+    "check_product_gradient",
+    "check_promises",
     "check_rule",
+    "check_sec",
+    "check_sees",
+    "check_share_cut",
+    "check_sites",
     "check_softmax",
+    "check_steps_to_grow",
+    "check_tamed",
+    "check_taming_claims",
     "check_two_maps",
     "check_verdicts",
     "check_warmup",
     "explore",
+    "follow",
+    "half_lost",
+    "next_loss",
+    "progress",
     "real_words",
+    "step_for_step",
     "step_table",
     "train",
     "verdicts",
+    "weight_path",
 ]

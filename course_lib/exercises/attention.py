@@ -1,7 +1,6 @@
 """Exercises of notebook 01: softmax, entropy, rank, and two maps that only rank tells apart."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,27 +8,17 @@ import torch
 
 from course_lib.exercises.checking import (
     Array,
+    Diagnosis,
     NotYet,
     Wrong,
     call,
     checker,
     close,
+    diagnose,
     numbers,
 )
 from course_lib.probes import attention_rank, entropy, uniform_rank
 from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
-
-Diagnosis = tuple[Callable[..., Any], str]
-
-
-def _diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
-    """The message of the first known mistake that gives the same numbers."""
-    with np.errstate(all="ignore"):
-        for mistake, message in wrong:
-            if close(np.asarray(mistake(*arguments), dtype=float), given):
-                return message
-    return None
-
 
 # --- softmax ------------------------------------------------------------------------------------
 
@@ -96,7 +85,7 @@ def check_softmax(answer: Any) -> str:
 
 
 def _softmax_mistake(z: Array, t: float, given: Array) -> str:
-    known = _diagnose(_SOFTMAX_MISTAKES, (z, t), given)
+    known = diagnose(_SOFTMAX_MISTAKES, (z, t), given)
     if known:
         return known
     if not np.isfinite(given).all():
@@ -167,7 +156,7 @@ def check_entropy(answer: Any) -> str:
     for (row, n), given in zip(cases[:3], finite[:3], strict=True):
         right = _nats(row) / math.log(n)
         if given is not None and not close(given, right):
-            known = _diagnose(_ENTROPY_MISTAKES, (row, n), np.asarray(given))
+            known = diagnose(_ENTROPY_MISTAKES, (row, n), np.asarray(given))
             default = f"for {row.tolist()}, {n} visible, it gives {given:.3f}: expected {right:.3f}."
             raise Wrong(known or default)
     if None in finite:
@@ -254,7 +243,7 @@ def check_effective_rank(answer: Any) -> str:
     if np.isnan(given):
         raise Wrong("it is NaN for a matrix whose singular values are 4, 2, 1 and 0.5.")
     if not close(given, right):
-        known = _diagnose(_RANK_MISTAKES, (decay,), given)
+        known = diagnose(_RANK_MISTAKES, (decay,), given)
         default = (
             f"for a matrix with singular values 4, 2, 1, 0.5 it gives {given:.3f}: expected {right:.3f}."
         )

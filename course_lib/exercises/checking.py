@@ -5,13 +5,16 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from course_lib.exercises.progress import record
 from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 
 SECONDS = 5.0
@@ -32,28 +35,39 @@ class _Stop(BaseException):
     """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
 
 
-def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Result]]:
+def checker(
+    exercise: str, prepare: Callable[[], object] | None = None
+) -> Callable[[Callable[..., str]], Callable[..., Result]]:
     """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
 
+    Its first argument is the answer; others are handed on as they are.
+
     The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given
-    up after `SECONDS`, and what it raises becomes the message.
+    up after `SECONDS`, and what it raises becomes the message. That it has passed is kept as progress.
+
+    What `prepare` does is done before, without a limit: torch loads for seconds before the first optimizer of
+    a process, and must not be interrupted in that.
     """
 
-    def decorate(check: Callable[[Any], str]) -> Callable[..., Result]:
+    def decorate(check: Callable[..., str]) -> Callable[..., Result]:
         @functools.wraps(check)
-        def checked(answer: Any = None) -> Result:
+        def checked(answer: Any = None, *given: Any, **named: Any) -> Result:
             outcome: list[Result] = []
+            if prepare is not None and answer is not None:
+                prepare()
 
             def work() -> None:
                 # Twice: a second one may arrive while the first is still on its way out.
                 with contextlib.suppress(_Stop), contextlib.suppress(_Stop):
-                    outcome.append(_judge(exercise, check, answer))
+                    outcome.append(
+                        _judge(exercise, functools.partial(check, answer, *given, **named), answer)
+                    )
 
             thread = threading.Thread(target=work, daemon=True, name=f"check {exercise}")
             thread.start()
             thread.join(SECONDS)
             if outcome:
-                return outcome[0]
+                return _kept(outcome[0], check.__name__)
             _stop(thread)
             message = f"no answer within {SECONDS:.0f} seconds. Is there a loop that never ends?"
             return Result(exercise, NOT_QUITE, message)
@@ -63,11 +77,17 @@ def checker(exercise: str) -> Callable[[Callable[[Any], str]], Callable[..., Res
     return decorate
 
 
-def _judge(exercise: str, check: Callable[[Any], str], answer: Any) -> Result:
+def _kept(result: Result, name: str) -> Result:
+    """The result, once a reader's success is kept; with a line about it if that failed."""
+    problem = record(name) if result.passed else ""
+    return replace(result, message=f"{result.message} {problem}") if problem else result
+
+
+def _judge(exercise: str, check: Callable[[], str], answer: Any) -> Result:
     try:
         if answer is None or answer is Ellipsis:
             raise NotYet
-        return Result(exercise, PASSED, check(answer))
+        return Result(exercise, PASSED, check())
     except NotYet:
         return Result(exercise, NOT_YET, "replace the … in the cell above, then run this cell again.")
     except Wrong as wrong:
@@ -89,8 +109,10 @@ def _stop(thread: threading.Thread) -> None:
             return
 
 
-def call(function: Any, *arguments: Any) -> Any:
+def call(function: Any, *arguments: Any, kept: tuple[Any, ...] = ()) -> Any:
     """The reader's function on copies of the arguments: numpy arrays, or tensors if it wants those.
+
+    What is `kept` follows behind them as it is, for functions that are meant to change it.
 
     Raises:
         NotYet: it returns None or `...`.
@@ -99,25 +121,27 @@ def call(function: Any, *arguments: Any) -> Any:
     if not callable(function):
         raise Wrong(f"this is {_short(function)}: expected the function itself, without parentheses.")
     try:
-        answer = function(*copy.deepcopy(arguments))
+        answer = function(*copy.deepcopy(arguments), *kept)
     except _Stop:
         raise
     except BaseException as error:
-        answer = _with_tensors(function, arguments, error)
+        answer = _with_tensors(function, arguments, kept, error)
     if answer is None or answer is Ellipsis:
         raise NotYet
     return answer
 
 
-def _with_tensors(function: Callable[..., Any], arguments: tuple[Any, ...], error: BaseException) -> Any:
+def _with_tensors(
+    function: Callable[..., Any], arguments: tuple[Any, ...], kept: tuple[Any, ...], error: BaseException
+) -> Any:
     tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
     try:
-        return function(*tensors)
+        return function(*tensors, *kept)
     except _Stop:
         raise
     except BaseException:
         name = getattr(function, "__name__", "the function")
-        given = ", ".join(map(_short, arguments))
+        given = ", ".join(map(_short, arguments + kept))
         raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
 
 
@@ -152,6 +176,38 @@ def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
 def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     """Whether two answers agree everywhere, up to `tolerance`; NaN agrees with nothing."""
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+
+
+Diagnosis = tuple[Callable[..., Any], str]
+"""A known mistake, as a function of the arguments, and what to say about it."""
+
+
+def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
+    """The message of the first known mistake that gives the same numbers."""
+    with np.errstate(all="ignore"):
+        for mistake, message in wrong:
+            if close(np.asarray(mistake(*arguments), dtype=float), given):
+                return message
+    return None
+
+
+def letters(answer: Any, choices: Iterable[str]) -> set[str]:
+    """The letters of an answer such as {"a", "c"}, in any case and collection.
+
+    Raises:
+        NotYet: there is none.
+        Wrong: these are no letters, or one is not among the choices.
+    """
+    if not isinstance(answer, Iterable):
+        raise Wrong("expected letters, such as {'a', 'b'}.")
+    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
+    given -= {"", "…", "...", ",", "."}
+    if not given:
+        raise NotYet
+    unknown = sorted(given - set(choices))
+    if unknown:
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
+    return given
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,12 @@
 """Exercises of notebook 02: a rule for verdicts, a control, and what a table supports."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 from course_lib import checks
-from course_lib.exercises.checking import NotYet, Wrong, call, checker
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, letters
 from course_lib.models import GROUPS
 from course_lib.training import RunConfig, preset
 from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
@@ -209,15 +209,7 @@ _MISSED = {
 @checker("What the table supports")
 def check_claims(answer: Any) -> str:
     """The letters of the claims in `CLAIMS` that the controls support."""
-    if not isinstance(answer, Iterable):
-        raise Wrong("expected letters, such as {'a', 'b'}.")
-    given = {str(letter).strip().lower() for letter in islice(answer, 99) if letter is not Ellipsis}
-    given -= {"", "…", "...", ",", "."}
-    if not given:
-        raise NotYet
-    unknown = sorted(given - set(CLAIMS))
-    if unknown:
-        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(CLAIMS)}.")
+    given = letters(answer, CLAIMS)
     wrong = sorted(given - SUPPORTED)
     if wrong:
         raise Wrong(_CONTRADICTED[wrong[0]])

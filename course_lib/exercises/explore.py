@@ -1,10 +1,15 @@
-"""Sliders over a picture: move one, and the picture is drawn anew."""
+"""Sliders and buttons over a picture: move one, and the picture is drawn anew."""
 
+import math
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
+import pandas as pd
+
 from course_lib.plots.picture import Picture
+from course_lib.plots.rescue import warning_chart
+from course_lib.training.warning import ALARMS, warnings_of
 
 
 def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
@@ -14,7 +19,7 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
 
     Args:
         draw: takes the values by the sliders' names.
-        sliders: ipywidgets with a `value`.
+        sliders: ipywidgets with a `value`; buttons (`ToggleButton`) stand in one row.
     """
     import ipywidgets  # here, so that checkers work without the notebook's packages
 
@@ -33,4 +38,31 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
     for slider in sliders.values():
         slider.style.description_width = "initial"  # else a long name is cut off
         slider.observe(moved, "value")
-    return ipywidgets.VBox([*sliders.values(), view])
+    buttons = [slider for slider in sliders.values() if isinstance(slider, ipywidgets.ToggleButton)]
+    rows = [slider for slider in sliders.values() if slider not in buttons]
+    if buttons:
+        rows.append(ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"}))
+    return ipywidgets.VBox([*rows, view])
+
+
+def alarm_sliders(signals: pd.DataFrame) -> Any:
+    """A slider for each alarm's threshold above the picture of when the alarms go off.
+
+    Args:
+        signals: of several runs (`course_lib.training.warning.signals_of`).
+    """
+    import ipywidgets
+
+    sliders: dict[str, Any] = {}
+    for name, alarm in ALARMS.items():
+        low, high = alarm.range
+        sign = ">" if alarm.above else "<"
+        how = {"description": f"{alarm.label} {sign}", "value": alarm.threshold, "continuous_update": False}
+        how |= {"layout": {"width": "520px"}, "readout_format": ".2f"}
+        if high / low > 50:
+            log = {"min": math.log10(low), "max": math.log10(high), "step": 0.01}
+            sliders[name] = ipywidgets.FloatLogSlider(**log, **how)
+        else:
+            sliders[name] = ipywidgets.FloatSlider(min=low, max=high, step=0.01, **how)
+    steps = int(signals["step"].max())
+    return explore(lambda **thresholds: warning_chart(warnings_of(signals, thresholds), steps), **sliders)

@@ -1,12 +1,13 @@
 """The lab's sliders, menus and buttons, and how they look."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
 
 from course_lib.lab.words import NORM_NAMES, OPTIMIZER_NAMES, number
-from course_lib.training import RunConfig
+from course_lib.training import GroupSettings, Run, RunConfig
 
 TAUS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
 """Positions of the τ slider, before "off"."""
@@ -80,6 +81,10 @@ class Controls:
             tooltip="Where LayerNorm stands in a block. Takes effect with the next run",
             **_labelled("LayerNorm"),
         )
+        self.groups: dict[str, GroupSettings] = dict(config.groups)
+        """Settings of single parameter groups."""
+        self.attention = config.attention
+        """Takes effect with the next run."""
         self.buttons = {
             name: ipywidgets.Button(
                 description=text,
@@ -105,7 +110,27 @@ class Controls:
     def settings(self) -> dict[str, Any]:
         """All settings as fields of a `RunConfig`."""
         values = {name: getattr(self, name).value for name in (*LIVE_SETTINGS, "optimizer", "norm")}
-        return {name: off_to_none(value) for name, value in values.items()}
+        plain = {name: off_to_none(value) for name, value in values.items()}
+        return {**plain, "groups": dict(self.groups), "attention": self.attention}
+
+    def show(self, run: Run, chosen: Mapping[str, Any]) -> None:
+        """Move everything to a run's settings as they are now, but for what is `chosen` instead."""
+        config = run.config
+        values = {
+            **vars(run.settings),
+            "optimizer": config.optimizer,
+            "attention": config.attention,
+            **chosen,
+        }
+        exponent = math.log10(values["lr"])
+        self.lr.min = min(self.lr.min, math.floor(exponent))
+        self.lr.max = max(self.lr.max, math.ceil(exponent))
+        self.warmup.max = config.steps
+        for name in ("lr", "warmup", "optimizer"):
+            getattr(self, name).value = values[name]
+        self.set_tau(values["tau"])
+        self.norm.value = config.norm
+        self.groups, self.attention = dict(values["groups"]), values["attention"]
 
     def set_lr(self, lr: float) -> None:
         """Move the slider; ValueError if it does not reach that far."""
@@ -119,6 +144,28 @@ class Controls:
         if tau is not None and tau not in [value for _, value in self.tau.options]:
             self.tau.options = _tau_options(tau)
         self.tau.value = OFF if tau is None else tau
+
+
+def action(text: str, tooltip: str, icon: str = "") -> ipywidgets.Button:
+    """A button as wide as its text."""
+    layout = ipywidgets.Layout(width="auto")
+    return ipywidgets.Button(description=text, tooltip=tooltip, icon=icon, layout=layout)
+
+
+def row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
+    """Side by side as long as there is room."""
+    layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 8px")
+    return ipywidgets.HBox(list(widgets), layout=layout)
+
+
+def hint(text: str) -> ipywidgets.HTML:
+    """A line in small type that says how something is used."""
+    return ipywidgets.HTML(hint_html(text))
+
+
+def hint_html(text: str) -> str:
+    """A line in small type."""
+    return f'<div class="course-lab-hint">{text}</div>'
 
 
 def off_to_none(value: Any) -> Any:
@@ -155,6 +202,24 @@ STYLE = """<style>
 .course-lab-legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 12px; line-height: 1.5; }
 .course-lab-legend i { display: inline-block; width: 18px; height: 3px; margin-right: 6px;
   vertical-align: middle; }
+.course-lab-drawers button.mod-active { box-shadow: inset 0 -3px 0 #0173b2; }
+.course-lab-hint { font-size: 12px; line-height: 1.4; opacity: .85; }
+.course-lab-branches { font-size: 12px; line-height: 1.4; border-collapse: collapse;
+  font-variant-numeric: tabular-nums; }
+.course-lab-branches th, .course-lab-branches td { text-align: left; font-weight: normal;
+  padding: 1px 12px 1px 4px; vertical-align: top; }
+.course-lab-branches th { opacity: .75; }
+.course-lab-branches td:first-child { white-space: nowrap; }
+.course-lab-branches i { display: inline-block; width: 18px; height: 4px; margin-right: 6px;
+  vertical-align: middle; }
+.course-lab-branches tr.course-lab-current { font-weight: 600; background: rgba(127, 127, 127, .12); }
+.course-lab-advice { display: none; border-left: 5px solid #DE8F05; padding: 6px 12px; margin: 4px; }
+.course-lab.jupyter-widgets-disconnected .course-lab-advice { display: block; }
+.course-lab.jupyter-widgets-disconnected .course-lab-status { display: none; }
+.course-lab .jupyter-widgets-disconnected::before { content: none; }
+.course-lab.jupyter-widgets-disconnected button,
+.course-lab.jupyter-widgets-disconnected .widget-slider,
+.course-lab.jupyter-widgets-disconnected .widget-dropdown { pointer-events: none; opacity: .35; }
 .course-lab-verdict { border-left: 5px solid; padding: 2px 0 2px 12px; margin: 2px 4px; line-height: 1.35; }
 .course-lab-verdict h4 { margin: 0 0 4px; font-size: 15px; }
 .course-lab-verdict p { margin: 0 0 4px; }

@@ -1,11 +1,22 @@
 """What the panels show, in words: for the verdict, for the status line, for screen readers."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
-from course_lib.training import Run, RunConfig, Verdict, mean_over_heads, probed
+from course_lib.training import GroupSettings, Run, RunConfig, Verdict, mean_over_heads, probed
+
+if TYPE_CHECKING:
+    from course_lib.lab.branches import Branch
+
+MARK_COLOR = "#CA9161"
+"""Of changed settings."""
+GHOST_COLOR = "#B8B8B8"
+"""Of the loss of the run before."""
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
@@ -44,7 +55,32 @@ def describe(config: RunConfig) -> str:
     parts.append(f"warmup {config.warmup} steps" if config.warmup else "no warmup")
     if config.optimizer == "adamw2":
         parts.append(f"τ {number(config.tau)}")
+    if config.attention == "uniform":
+        parts.append("uniform attention")
+    parts += describe_groups(config.groups)
     return ", ".join(parts)
+
+
+def describe_run(run: Run) -> str:
+    """A run's settings as they are now, in one line, groups of their own included."""
+    s = run.settings
+    return describe(replace(run.config, lr=s.lr, warmup=s.warmup, tau=s.tau, groups=s.groups))
+
+
+def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
+    """What parameter groups have of their own, one text for each."""
+    parts = []
+    for group, own in groups.items():
+        settings = []
+        if "warmup" in own:
+            settings.append(f"warmup {own['warmup']} steps" if own["warmup"] else "no warmup")
+        if own.get("lr_multiplier", 1.0) != 1.0:
+            settings.append(f"lr × {own['lr_multiplier']:g}")
+        if "tau" in own:
+            settings.append(f"τ {number(own['tau'])}")
+        if settings:
+            parts.append(f"{group}: {', '.join(settings)}")
+    return parts
 
 
 def summary(run: Run) -> str:
@@ -62,6 +98,17 @@ def summary(run: Run) -> str:
             layers = mean_over_heads(now) if quantity == "entropy" else np.fmax.reduce(now, axis=-1)
             parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
     return "; ".join(parts) + f"; verdict: {run.verdict().name}."
+
+
+def summary_of_branches(branches: Iterable["Branch"]) -> str:
+    """How far each branch is, in a sentence."""
+    parts = [
+        f"{branch.name} ({describe_run(branch.run)}) at step {branch.run.updates}, "
+        f"loss {branch.run.records[-1].loss:.2f}"
+        for branch in branches
+        if branch.run.records
+    ]
+    return f"Branches: {'; '.join(parts)}."
 
 
 def verdict_html(verdict: Verdict | None) -> str:
@@ -96,10 +143,45 @@ def _rows(verdict: Verdict) -> str:
     return rows
 
 
-def status_html(state: str, run: Run, speed: float, message: str) -> str:
-    """State, progress and message, as one line each."""
+def legend_html(lines: Sequence[tuple[str, str]], *, ghost: bool, changes: bool) -> str:
+    """What lines of which colour mean, (colour, name) each."""
+    items = list(lines)
+    if changes:
+        items.append((MARK_COLOR, "a setting was changed"))
+    if ghost:
+        items.append((GHOST_COLOR, "the run before"))
+    swatches = "".join(f'<span><i style="background: {color}"></i>{name}</span>' for color, name in items)
+    return f'<div class="course-lab-legend">{swatches}</div>'
+
+
+def branch_table_html(rows: Sequence[tuple["Branch", Verdict | None]], current: "Branch") -> str:
+    """A line for each branch: what it is, how far it is, what became of it, what it has cost."""
+    head = "".join(
+        f"<th scope='col'>{title}</th>"
+        for title in ("branch", "settings", "step", "loss", "verdict", "seconds of training")
+    )
+    lines = []
+    for branch, verdict in rows:
+        run = branch.run
+        loss = _figure(run.records[-1].loss) if run.records else ""
+        name = f'<i style="background: {branch.color}"></i>{branch.name} <em>{branch.origin}</em>'
+        cells = [name, escape(describe_run(run)), f"{run.updates} of {run.config.steps}", loss]
+        cells += [verdict.name if verdict else "", f"{branch.seconds:.1f}"]
+        mark = ' class="course-lab-current"' if branch is current else ""
+        lines.append(f"<tr{mark}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return f'<table class="course-lab-branches"><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def status_html(state: str, run: Run, speed: float, message: str, branch: str = "") -> str:
+    """State, progress and message, as one line each.
+
+    Args:
+        state, speed, message: of the lab.
+        run: that is shown.
+        branch: its name, where there are several.
+    """
     steps = run.config.steps
-    text = f"<b>{state}</b> · step {run.updates} of {steps}"
+    text = f"<b>{state}</b> · {branch}step {run.updates} of {steps}"
     if run.records:
         text += f" · loss {_figure(run.records[-1].loss)} · learning rate {run.records[-1].lr:.2g}"
     if speed:
@@ -108,6 +190,15 @@ def status_html(state: str, run: Run, speed: float, message: str) -> str:
     return (
         f'<div class="course-lab-status">{bar}<span>{text}</span>'
         f'<span class="course-lab-message">{escape(message)}</span></div>'
+    )
+
+
+def advice_html() -> str:
+    """What to do when the kernel that the lab lives in is gone; to be seen only then (see `STYLE`)."""
+    return (
+        '<div class="course-lab-advice" role="alert"><b>The kernel has been restarted, and this lab is gone '
+        "with it.</b> Run its cell again to make a new one; a run that was saved to a file can be loaded "
+        "there.</div>"
     )
 
 

@@ -1,15 +1,15 @@
-"""The thread that steps a run.
+"""The thread that works for a lab: it steps runs, or searches for a rescue.
 
 It behaves the same whichever thread a kernel hands its widget callbacks to: those set values and Events,
-and this thread alone touches the run while it trains.
+and this thread alone touches the runs while it works.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from course_lib.training import Run
+from course_lib.lab.branches import Branch, behind
 
 THREAD_NAME = "course_lib.lab"
 FRAME_SECONDS = 0.15
@@ -19,37 +19,37 @@ FRAME_SHARE = 0.05
 
 
 class Worker:
-    """Steps a run in a daemon thread until it is finished, halted or has failed.
-
-    The thread ends with the training, so a lab that does not train has none.
+    """Works in a daemon thread until its work is done, halted or has failed; the thread ends with it.
 
     Args:
-        run: what to step.
-        before_step: called before each step, from the thread; applies what the reader has set.
+        work: what to do, called from the thread with the worker; calls `tick` after each step, and returns
+            soon after `halted` has become True.
         frame: called from the thread whenever it is time for a new picture, and once at the end, when
             `done` is set.
-        limit: number of steps after which to end, None for all that are left.
+        doing: what it does, in a word.
     """
 
     def __init__(
-        self,
-        run: Run,
-        before_step: Callable[[], None],
-        frame: Callable[[], None],
-        limit: int | None = None,
+        self, work: Callable[["Worker"], None], frame: Callable[[], None], doing: str = "training"
     ) -> None:
-        self.run = run
+        self.doing = doing
         self.error: BaseException | None = None
         """What ended the thread, if it failed."""
         self.done = False
         self.seconds = 0.0
         """Time spent on steps and frames so far."""
-        self._before_step = before_step
+        self.steps = 0
+        """Steps made so far."""
+        self._work = work
         self._frame = frame
-        self._left = run.config.steps + 1 if limit is None else limit
         self._halt = threading.Event()
+        self._due = self._began = 0.0
         self._ticks: deque[tuple[float, int]] = deque(maxlen=16)
-        self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+
+    def again(self) -> "Worker":
+        """Another one that goes on with the same work."""
+        return Worker(self._work, self._frame, self.doing)
 
     @property
     def halted(self) -> bool:
@@ -65,7 +65,7 @@ class Worker:
         return (last - first) / (now - then)
 
     def start(self) -> None:
-        """Begin to step."""
+        """Begin to work."""
         self._thread.start()
 
     def halt(self) -> None:
@@ -78,9 +78,23 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _work(self) -> None:
+    def tick(self) -> None:
+        """Count a step, and draw a frame if it is time to."""
+        self.steps += 1
+        now = time.perf_counter()
+        if now >= self._due:
+            self._ticks.append((now, self.steps))
+            self._frame()
+            cost = time.perf_counter() - now
+            self._due = now + max(FRAME_SECONDS, cost / FRAME_SHARE)
+        self.seconds = time.perf_counter() - self._began
+
+    def _run(self) -> None:
+        self._began = time.perf_counter()
+        self._due = self._began + FRAME_SECONDS
+        self._ticks.append((self._began, 0))
         try:
-            self._step_on()
+            self._work(self)
         except BaseException as error:  # kept for Lab.result(), which raises it where somebody sees it
             self.error = error
         self.done = True
@@ -89,18 +103,27 @@ class Worker:
         except BaseException as error:
             self.error = self.error or error
 
-    def _step_on(self) -> None:
-        start = time.perf_counter()
-        due = start + FRAME_SECONDS
-        self._ticks.append((start, self.run.updates))
-        while self._left and not self.run.finished and not self.halted:
-            self._before_step()
-            self.run.step()
-            self._left -= 1
-            now = time.perf_counter()
-            if now >= due:
-                self._ticks.append((now, self.run.updates))
-                self._frame()
-                cost = time.perf_counter() - now
-                due = now + max(FRAME_SECONDS, cost / FRAME_SHARE)
-            self.seconds = time.perf_counter() - start
+
+def in_lock_step(
+    branches: Sequence[Branch], before_step: Callable[[Branch], None], limit: int | None = None
+) -> Callable[[Worker], None]:
+    """Work for a `Worker`: step the branches that are behind until all are finished.
+
+    Args:
+        branches: those that are level take their steps in turn; one that is behind catches up first.
+        before_step: called with the branch before each of its steps.
+        limit: number of rounds after which to end, None for all that are left.
+    """
+
+    def work(worker: Worker) -> None:
+        left = limit
+        while left != 0 and not worker.halted and (arms := behind(branches)):
+            for branch in arms:  # a whole round, so that arms that are level stay so
+                before_step(branch)
+                branch.step()
+                worker.tick()
+            left = None if left is None else left - 1
+        for branch in branches:
+            branch.timeline.keep()
+
+    return work

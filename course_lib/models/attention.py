@@ -46,9 +46,13 @@ def focus(x: Tensor) -> Tensor:
     without a positive component becomes zero.
     """
     r = x.relu()
-    # The direction of r³ does not depend on the length of r: at length 1 no cube is lost to rounding.
-    u = r / r.detach().amax(-1, keepdim=True).clamp(min=TINY)
-    return F.normalize(u * u * u, dim=-1) * r.norm(dim=-1, keepdim=True)
+    # At length about 1 no cube is lost to rounding. `top` drops out in the end, so it needs no gradient.
+    top = r.detach().amax(-1, keepdim=True).clamp(min=TINY)
+    u = r / top
+    square = u * u
+    cube = square * u
+    lengths = [z.sum(-1, keepdim=True).clamp(min=TINY) for z in (square, cube * cube)]  # squared
+    return cube * (top * (lengths[0] / lengths[1]).sqrt())
 
 
 def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
@@ -191,23 +195,30 @@ class Attention(nn.Module):
         if self.kind == "softmax":
             if self.position_bias is None and mask is None:
                 return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-            # Kernels know no windows: these become part of the batch.
-            flat_q, flat_k, flat_v = (x.flatten(0, -4) for x in (q, k, v))
             added = self._added(q, mask)
-            mixed = F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=added)
-            return mixed.view_as(q)
+            if q.device.type == "cpu":
+                # There the kernel writes the map out too where it has to learn a bias, and then looks for
+                # queries that see no key, of which windows have none.
+                return (attention_logits(q, k) + added).softmax(-1) @ v
+            return self._by_kernel(q, k, v, added)
         if self.kind == "focused" and mask is None and not self.causal and self.position_bias is None:
             return linear_attention(q, k, v)
         return self.attention(q, k, mask)[1] @ v
 
+    @staticmethod
+    def _by_kernel(q: Tensor, k: Tensor, v: Tensor, added: Tensor) -> Tensor:
+        # Kernels know no windows: these become part of the batch.
+        flat_q, flat_k, flat_v = (x.flatten(0, -4) for x in (q, k, v))
+        added = added.expand(*q.shape[:-2], *added.shape[-2:]).flatten(0, -4)
+        return F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=added).view_as(q)
+
     def _added(self, q: Tensor, mask: Tensor | None) -> Tensor:
-        """What the kernel is to add to the scores: (1 or batch·windows, heads, queries, keys)."""
+        """Bias, and −∞ for hidden keys, to be added to scores: (1 or windows, heads, tokens, tokens)."""
         zero = q.new_zeros(self.heads, q.shape[-2], q.shape[-2])
-        bias = zero if self.position_bias is None else self.position_bias()
+        bias = (zero if self.position_bias is None else self.position_bias()).unsqueeze(0)
+        if mask is None and not self.causal:
+            return bias
         visible = visible_keys(q.shape[-2], q.shape[-2], self.causal, q.device)
         if mask is not None:
             visible = visible & mask.unsqueeze(1)
-        if mask is None and not self.causal:
-            return bias.unsqueeze(0)
-        added = torch.where(visible, bias, -torch.inf)
-        return added.expand(*q.shape[:-3], *bias.shape).flatten(0, -4)
+        return torch.where(visible, bias, -torch.inf)

@@ -39,6 +39,8 @@ def rescue_chart(
     cures = list(trials["cure"].unique())
     for i, cure in enumerate(cures):
         own = trials[trials["cure"] == cure]
+        # Cures side by side, by some hundredths of a decade.
+        own = own.assign(step=own["step"] * 1.06**i + (own["step"] == 0) * 0.04 * i)
         for _, run in own.sort_values("step").groupby("seed"):
             axis.plot(run["step"], run["loss"], color=LAYER_COLORS[i], linewidth=0.8, alpha=0.4)
         for saved, face in ((True, LAYER_COLORS[i]), (False, "white")):
@@ -71,7 +73,16 @@ def _borders(trials: pd.DataFrame) -> str:
         return f"none ({seeds})"
     span = f"{min(known)}" if min(known) == max(known) else f"{min(known)} to {max(known)}"
     lost = len(last) - len(known)
-    return f"step {span} ({seeds}{f', {lost} never saved' if lost else ''})"
+    mixed = sum(not _in_order(run) for _, run in trials.groupby("seed"))
+    seeds += f", {lost} never saved" if lost else ""
+    seeds += f", {mixed} out of order" if mixed else ""
+    return f"step {span} ({seeds})"
+
+
+def _in_order(trials: pd.DataFrame) -> bool:
+    """Whether all that were saved come before all that were lost."""
+    saved = trials["saved"]
+    return saved.all() or not saved.any() or trials["step"][saved].max() < trials["step"][~saved].min()
 
 
 def _step_scale(axis: Axes, last: float) -> None:
@@ -134,10 +145,9 @@ def warning_finding(record: pd.DataFrame) -> str:
     if good.empty:
         return "No alarm catches every failed run in time and keeps still in all that learn"
     first = good[good["step"] == good["step"].min()]
-    verb = "tells" if len(first) == 1 else "tell"
     step, lead = first[["step", "lead"]].iloc[0]
     return (
-        f"{listed(list(first.index))} {verb} first without a false alarm: "
+        f"first to tell without a false alarm: {listed(list(first.index))}, "
         f"at step {step:.0f}, {lead:.0f} before the loss stalls (medians)"
     )
 
@@ -156,6 +166,7 @@ def surgery_chart(frame: pd.DataFrame, reference: ReferenceLine) -> Picture:
         **{f"shock {{}} × {k}": f"shocked\nlr × {k}" for k in (1, 3, 10)},
         "shield {}": "bounded\nalone",
         "shield the blocks but {}": "blocks bounded\nbut this",
+        "put back {}": "put back late,\nblocks bounded",
     }
     by_arm = dict(iter(frame.groupby("arm")))
     groups = [g for g in GROUPS if any(op.format(g) in by_arm for op in operations)]
@@ -167,15 +178,26 @@ def surgery_chart(frame: pd.DataFrame, reference: ReferenceLine) -> Picture:
             runs = by_arm.get(operation.format(group))
             if runs is not None:
                 values[i, j] = runs["final_val_loss"].mean()
-                _write(axis, i, j, runs, reference)
     low, high = frame["final_val_loss"].min(), frame["final_val_loss"].max()
-    axis.imshow(values, cmap="cividis_r", vmin=low, vmax=high, aspect="auto", alpha=0.85)
+    axis.imshow(values, cmap="cividis_r", vmin=low, vmax=high, aspect="auto")
+    for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
+        runs = by_arm[shown[j].format(groups[i])]
+        text = f"{values[i, j]:.2f}  ({runs['learnt'].sum()}/{len(runs)})"
+        style = {
+            "color": "white" if values[i, j] > (low + high) / 2 else "black",
+            "fontweight": "bold" if values[i, j] < reference.loss else "normal",
+        }
+        axis.text(j, i, text, ha="center", va="center", fontsize=9, **style)
     axis.set_xticks(range(len(shown)), [operations[op] for op in shown])
     axis.set_yticks(range(len(groups)), [GROUP_LABELS[g] for g in groups])
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    edges = [f"{name} {by_arm[name]['final_val_loss'].mean():.2f}" for name in _PATIENTS if name in by_arm]
-    label(axis, f"operation (for comparison: {', '.join(edges)})", "group")
+    edges = [
+        f"{name}: {by_arm[arm]['final_val_loss'].mean():.2f}"
+        for arm, name in _PATIENTS.items()
+        if arm in by_arm
+    ]
+    label(axis, "operation\n" + "; ".join(edges), "group")
     title = surgery_finding(by_arm)
     cells = [
         f"{arm} {runs['final_val_loss'].mean():.2f} nats, {runs['learnt'].sum()} of {len(runs)} learnt"
@@ -184,14 +206,12 @@ def surgery_chart(frame: pd.DataFrame, reference: ReferenceLine) -> Picture:
     return finish(figure, title, "Mean final loss by group and operation. " + "; ".join(cells) + ".")
 
 
-_PATIENTS = ("warmup on everything", "no warmup at all", "shield the blocks")
-
-
-def _write(axis: Axes, row: int, column: int, runs: pd.DataFrame, reference: ReferenceLine) -> None:
-    mean = runs["final_val_loss"].mean()
-    text = f"{mean:.2f}  ({runs['learnt'].sum()}/{len(runs)})"
-    weight = "bold" if mean < reference.loss else "normal"
-    axis.text(column, row, text, ha="center", va="center", fontsize=9, fontweight=weight)
+_PATIENTS = {
+    "warmup on everything": "all warmed up",
+    "no warmup at all": "no warmup",
+    "shield the blocks": "blocks bounded",
+}
+"""Arm without an operation on a single group → how the chart calls it."""
 
 
 def surgery_finding(by_arm: Mapping[str, pd.DataFrame]) -> str:

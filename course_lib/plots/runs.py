@@ -24,7 +24,7 @@ def _name(arm: str) -> str:
     return ARM_LABELS.get(arm, arm)
 
 
-def _spoken(arm: str) -> str:
+def spoken(arm: str) -> str:
     """An arm's name without a comma, for sentences that list several."""
     return _name(arm).replace(", no warmup", " without warmup").replace(", warmup", " with warmup")
 
@@ -66,8 +66,8 @@ def loss_curves(runs: Mapping[str, Run]) -> Picture:
 
 
 def _loss_finding(learnt: Mapping[str, bool], line: str) -> str:
-    above = [_spoken(arm) for arm, ok in learnt.items() if not ok]
-    below = [_spoken(arm) for arm, ok in learnt.items() if ok]
+    above = [spoken(arm) for arm, ok in learnt.items() if not ok]
+    below = [spoken(arm) for arm, ok in learnt.items() if ok]
     if not above:
         return f"All runs end below “{line}”"
     if not below:
@@ -147,7 +147,7 @@ def attention_maps(runs: Mapping[str, Run], layer: int = 0) -> Picture:
             axis.title.set_color("black")
             axis.set_xlabel("key" if i == len(maps) - 1 else "")
         row[0].set_ylabel(f"{_name(arm)}\nquery", fontsize=9, color=_color(arm, i))
-        counts[_spoken(arm)] = np.mean([len(head.argmax(-1).unique()) for head in stack])
+        counts[spoken(arm)] = np.mean([len(head.argmax(-1).unique()) for head in stack])
     facts = [f"{n:.0f} ({name})" for name, n in counts.items()]
     tokens = next(iter(maps.values())).shape[-1]
     title = f"Of {tokens} keys, the queries of a head in layer {layer + 1} favour {', '.join(facts)}"

@@ -8,11 +8,14 @@ from course_lib.probes.attention import (
     reference_rank,
     uniform_rank,
 )
+from course_lib.probes.floor import entropy_floor, score_gap_limit
+from course_lib.probes.gradients import AttentionGradient, attention_gradients
 from course_lib.probes.observe import (
     HEAD_QUANTITIES,
     Observation,
     attention_maps,
     observe,
+    site_spectrum,
 )
 from course_lib.probes.sites import AttentionSite, attention_sites
 from course_lib.probes.spectrum import (
@@ -28,19 +31,24 @@ __all__ = [
     "HEAD_QUANTITIES",
     "MATRIX_QUANTITIES",
     "SEC_DIRECTIONS",
+    "AttentionGradient",
     "AttentionSite",
     "Observation",
     "StepProbe",
+    "attention_gradients",
     "attention_maps",
     "attention_rank",
     "attention_sites",
     "effective_rank",
     "entropy",
+    "entropy_floor",
     "max_logit",
     "observe",
     "qk_singular_values",
     "reference_rank",
+    "score_gap_limit",
     "sigma_max",
+    "site_spectrum",
     "spectral_energy_concentration",
     "stable_rank",
     "uniform_rank",

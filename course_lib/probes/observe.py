@@ -1,6 +1,6 @@
 """Look at a model's attention from outside, through hooks; the model is never edited."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -110,15 +110,26 @@ def _observe_attention(
 
 
 def _observe_spectrum(observation: Observation, site: AttentionSite, model: nn.Module) -> None:
-    rows = [whole(model.get_parameter(name)) for name in (site.w_q, site.w_k)]
-    rows = [w.mT if site.transposed else w for w in rows]
-    w_q = split_head_rows(_part(rows[0], site, 0, dim=0), site.heads)
-    w_k = split_head_rows(_part(rows[1], site, 1, dim=0), site.heads)
-    values = qk_singular_values(w_q, w_k)
+    values = site_spectrum(site, model.get_parameter)
     into = observation.quantities
     into["qk_sigma"].append(values[..., 0])
     into["qk_rank"].append(effective_rank(values))
     into["qk_sec"].append(spectral_energy_concentration(values, SEC_DIRECTIONS))
+
+
+@torch.no_grad()
+def site_spectrum(site: AttentionSite, weight: Callable[[str], Tensor]) -> Tensor:
+    """Singular values of W_qᵀW_k of a layer's heads, in descending order: (heads, head_dim).
+
+    Args:
+        site: the layer.
+        weight: gives the weight of a name, such as `model.get_parameter`.
+    """
+    rows = [whole(weight(name)) for name in (site.w_q, site.w_k)]
+    rows = [w.mT if site.transposed else w for w in rows]
+    w_q = split_head_rows(_part(rows[0], site, 0, dim=0), site.heads)
+    w_k = split_head_rows(_part(rows[1], site, 1, dim=0), site.heads)
+    return qk_singular_values(w_q, w_k)
 
 
 def _part(tensor: Tensor, site: AttentionSite, part: int, dim: int) -> Tensor:

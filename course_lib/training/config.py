@@ -46,6 +46,7 @@ class RunConfig:
     seed: int = _option(0, "seed of weights and batches")
     steps: int = _option(300, "number of updates")
     batch: int = _option(16, "sequences or images per step")
+    augment: bool = _option(True, "flip training images, and move them, at random")
 
     model: str = _option("gpt", "gpt, or for images vit, swin or flatten-swin")
     context: int = _option(64, "symbols per sequence (gpt)")
@@ -80,6 +81,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checks.choice("task", self.task, (*TASKS, *IMAGE_TASKS))
+        checks.flag("augment", self.augment)
         self._check_model()
         if checks.count("seed", self.seed, least=0) >= 2**63:
             raise ValueError(f"seed is {self.seed}: expected less than 2**63")

@@ -1,5 +1,6 @@
 """What a run leaves behind: one record per step, and the table made of them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -109,4 +110,5 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence
 
 def layer_of(matrix: str) -> int | None:
     """The block that a parameter stands in, from its name; None outside the blocks."""
-    return next((int(part) for part in matrix.split(".") if part.isdigit()), None)
+    found = re.search(r"\bblocks\.(\d+)\.", matrix)
+    return int(found[1]) if found else None

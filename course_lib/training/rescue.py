@@ -16,14 +16,15 @@ from math import inf
 from typing import Any
 
 import pandas as pd
+import torch
 
 from course_lib import checks
-from course_lib.models import BLOCK_GROUPS, GROUPS
+from course_lib.models import BLOCK_GROUPS, GROUPS, parameter_groups
 from course_lib.training.config import RunConfig, check_tau
 from course_lib.training.records import Record
 from course_lib.training.run import Run
 from course_lib.training.schedule import schedule_factor, warmup_factor
-from course_lib.training.snapshot import Snapshot
+from course_lib.training.snapshot import Change, Snapshot
 from course_lib.training.verdict import Verdict
 
 MEMORY = 64e6
@@ -46,6 +47,8 @@ class Cure:
     """Multiplies the learning rate from the switch to the end."""
     warmup: int = 0
     """Steps of a linear warmup that begins at the switch."""
+    put_back: tuple[str, ...] = ()
+    """Groups whose weights go back to what they were before the first step, their moments forgotten."""
 
     def __post_init__(self) -> None:
         check_tau(self.tau)
@@ -53,6 +56,8 @@ class Cure:
         checks.count("warmup", self.warmup, least=0)
         for group in self.groups:
             checks.choice("group", group, [name for name in GROUPS if name != "norm"])
+        for group in self.put_back:
+            checks.choice("put_back", group, GROUPS)
 
     def __str__(self) -> str:
         parts = []
@@ -63,6 +68,8 @@ class Cure:
             parts.append(f"lr × {self.lr_factor:g}")
         if self.warmup:
             parts.append(f"warmup of {self.warmup}")
+        if self.put_back:
+            parts.append(f"{', '.join(self.put_back)} put back")
         return " and ".join(parts) or "no cure"
 
     def apply(self, run: Run, *, more_time: bool = False, **overrides: Any) -> Run:
@@ -79,7 +86,20 @@ class Cure:
             overrides["lr"] = run.settings.lr * self.lr_factor
         if self.warmup or more_time:
             overrides |= self._schedule(run, more_time)
-        return run.fork(**overrides)
+        cured = run.fork(**overrides)
+        if self.put_back:
+            self._put_back(cured)
+        return cured
+
+    def _put_back(self, run: Run) -> None:
+        first = dict(Run(run.config, run.world).model.named_parameters())
+        members = parameter_groups(run.model)
+        for group in self.put_back:
+            for name, parameter in members.get(group, {}).items():
+                with torch.no_grad():
+                    parameter.copy_(first[name])
+                run.optimizer.state.pop(parameter, None)
+        run.changes.append(Change(run.updates, "put_back", self.put_back))
 
     def _bound(self, run: Run) -> dict[str, Any]:
         if self.groups == BLOCK_GROUPS:

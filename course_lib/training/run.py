@@ -86,10 +86,14 @@ class Run:
         if not isinstance(config, RunConfig):
             raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
+        self.origin = config
+        """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
         self.world = world
         world.share(config.batch)
         self.device = world.device(config.device)
-        self.task = make_task(config.task, config.context, config.seed, config.text, config.folder)
+        self.task = make_task(
+            config.task, config.context, config.seed, config.text, config.folder, config.augment
+        )
         self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
@@ -372,6 +376,7 @@ class Run:
             tensors |= {f"optimizer.{position}.{k}": kept(v) for k, v in state.items()}
         return Snapshot(
             config=self.config,
+            origin=self.origin,
             settings=self.settings,
             updates=self.updates,
             data_digest=self.task.digest,
@@ -419,6 +424,7 @@ class Run:
             for name, parameter in own.items():
                 parameter.copy_(sharded_like(snapshot.tensors[name], parameter))
         self.optimizer.load_state_dict(self._optimizer_state(snapshot))
+        self.origin = snapshot.origin
         self.settings = snapshot.settings
         self.updates = snapshot.updates
         # The last record of a shorter run told of a model that now makes one more update.

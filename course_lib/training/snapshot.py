@@ -22,7 +22,9 @@ from torch import Tensor
 from course_lib.training.config import GroupSettings, RunConfig
 from course_lib.training.records import Record
 
-FORMAT = 3  # 1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy
+FORMAT = 4
+"""1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
+know how a fork had begun."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Snapshot:
     """Everything that a run's future depends on, and its past."""
 
     config: RunConfig
+    origin: RunConfig
+    """What the run began with; a fork's is its parent's."""
     settings: Settings
     updates: int
     data_digest: str
@@ -65,6 +69,7 @@ class Snapshot:
             {
                 "format": FORMAT,
                 "config": self.config.to_dict(),
+                "origin": self.origin.to_dict(),
                 "settings": vars(self.settings),
                 "updates": self.updates,
                 "data_digest": self.data_digest,
@@ -101,6 +106,7 @@ class Snapshot:
         packed = {k: tensors.pop(k) for k in list(tensors) if k.startswith("records.")}
         return cls(
             config=RunConfig(**about["config"]),
+            origin=RunConfig(**about["origin"]),
             settings=Settings(**about["settings"]),
             updates=about["updates"],
             data_digest=about["data_digest"],

@@ -120,45 +120,51 @@ def stall_step(
         raise ValueError("curve is empty: expected at least one loss; make a step first")
     width = min(window, len(values))
     means = np.convolve(values, np.ones(width) / width, mode="valid")
-    lowest_ahead = np.minimum.accumulate(means[::-1])[::-1]
-    return int(np.argmax(means - lowest_ahead <= margin))
+    falls = means - np.minimum.accumulate(means[::-1])[::-1]  # by how much the loss still falls from there
+    largest_ahead = np.maximum.accumulate(falls[::-1])[::-1]
+    return int(np.argmax(largest_ahead <= margin))
 
 
 def signals_of(runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
-    """The signals of many runs in one table, as `warnings_of` reads it.
+    """The signals of many runs in one table, a row per probed step, as `warnings_of` reads it.
+
+    Beside the columns of `signals`: arm, seed, `learnt`, and `stall`, the step at which the loss stalled
+    (`stall_step`), missing for a run that has learnt.
 
     Args:
         runs: (arm, seed) → run, judged as it is now.
     """
     return pd.concat(
         [
-            signals(run).reset_index().assign(arm=arm, seed=seed, learnt=run.verdict().learnt)
+            signals(run).dropna(subset="score").reset_index().assign(arm=arm, seed=seed, **_outcome(run))
             for (arm, seed), run in runs.items()
         ],
         ignore_index=True,
     )
 
 
+def _outcome(run: Run) -> dict[str, bool | float]:
+    learnt = run.verdict().learnt
+    return {"learnt": learnt, "stall": np.nan if learnt else stall_step(losses(run.records))}
+
+
 def warnings_of(table: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> pd.DataFrame:
     """One row per run: whether it has learnt, when its loss stalled, and when each alarm first went off.
 
     Args:
-        table: of `signals_of`: columns arm, seed, learnt, step and those of `signals`.
+        table: of `signals_of`.
         thresholds: see `first_alarms`.
 
     Returns:
-        Columns arm, seed, learnt, `stall` (missing for a run that has learnt), and one per alarm.
+        Columns arm, seed, learnt, stall, and one per alarm.
     """
     rows = []
     for (arm, seed), run in table.groupby(["arm", "seed"], sort=False):
-        run = run.set_index("step")
-        learnt = bool(run["learnt"].iloc[0])
-        stall = None if learnt else stall_step(run["loss"].to_numpy())
-        rows.append(
-            {"arm": arm, "seed": seed, "learnt": learnt, "stall": stall, **first_alarms(run, thresholds)}
-        )
+        outcome = run[["learnt", "stall"]].iloc[0]
+        alarms = first_alarms(run.set_index("step"), thresholds)
+        rows.append({"arm": arm, "seed": seed, **outcome, **alarms})
     frame = pd.DataFrame(rows, columns=["arm", "seed", "learnt", "stall", *ALARMS])
-    return frame.astype(dict.fromkeys(["stall", *ALARMS], "Int64"))
+    return frame.astype({"learnt": bool, **dict.fromkeys(["stall", *ALARMS], "Int64")})
 
 
 def track_record(warnings: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser, for the browser test and for bench/lab.py."""
+"""A real JupyterLab, Notebook 7 or Voilà in a real browser, for the browser tests and for bench/lab.py."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,21 +35,44 @@ def find_browser() -> str | None:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """A JupyterLab over `folder`, with settings of its own; gives the address, token included, to format
-    with the path of a notebook."""
-    home = folder / ".jupyter-home"
-    _write_settings(home)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
+def serve(folder: Path, program: str = "jupyterlab") -> Iterator[str]:
+    """A JupyterLab, or Notebook 7 (`program` "notebook"), over `folder`, with settings of its own; gives the
+    address, token included, to format with the path of a notebook."""
+    port, token = _free_port(), secrets.token_hex(16)
+    command = [program, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
+    with _running(command, folder, f"http://127.0.0.1:{port}/api?token={token}"):
+        if program == "notebook":
+            yield f"http://127.0.0.1:{port}/notebooks/{{}}?token={token}"
+        else:
+            yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+
+
+@contextlib.contextmanager
+def serve_app(folder: Path) -> Iterator[str]:
+    """The lab as a Voilà page, as `make app` serves it; `folder` takes settings and logs."""
+    port, app = _free_port(), REPOSITORY / "app"
+    command = ["voila", str(app / "lab.ipynb"), f"--config={app / 'voila.json'}"]
+    command += ["--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    with _running(command, folder, f"http://127.0.0.1:{port}/voila/static/"):
+        yield f"http://127.0.0.1:{port}/"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, sign: str) -> Iterator[None]:
+    """A Jupyter program that is up once there is an answer at `sign`, and is ended with its kernels."""
+    home = folder / ".jupyter-home"
+    _write_settings(home)
     environment = os.environ | {
         "HOME": str(home),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
@@ -59,12 +83,12 @@ def serve(folder: Path) -> Iterator[str]:
         "IPYTHONDIR": str(home / "ipython"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
     }
-    address = f"http://127.0.0.1:{port}"
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+        program = [sys.executable, "-m", *command]
+        server = subprocess.Popen(program, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
-            _wait_until_up(f"{address}/api?token={token}", server, folder / "server.log")
-            yield f"{address}/lab/tree/{{}}?token={token}&reset"
+            _wait_until_up(sign, server, folder / "server.log")
+            yield
         finally:
             server.terminate()  # and with it its kernels
             try:
@@ -87,10 +111,15 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None
     while time.monotonic() < end:
         if server.poll() is not None:
             break
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError:
+            return  # an answer, too
+        except OSError:
+            pass
         time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not come up in {START_SECONDS} s:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"the server did not come up in {START_SECONDS} s:\n{log.read_text()[-3000:]}")
 
 
 @contextlib.contextmanager

@@ -95,6 +95,14 @@ def test_labels_follow_their_images():
     assert task.batch(1, 4, "validation")[1].tolist() == [4, 5, 6, 7]
 
 
+def test_without_augmentation_training_images_are_as_they_are():
+    images = numbered(20)
+    pixels, _ = ImageTask(images, seed=0, augmented=False).batch(0, 20)
+    plain = images.normalise(images.train_images)
+    assert sorted(pixels.flatten(1).tolist()) == sorted(plain.flatten(1).tolist())
+    assert not torch.equal(pixels, ImageTask(images, seed=0).batch(0, 20)[0])
+
+
 @pytest.mark.parametrize("split", ["validation", "probe"])
 def test_the_test_part_is_taken_in_order_and_as_it_is(split):
     images = load_images()

@@ -11,8 +11,14 @@ from course_lib.exercises import (
     check_control,
     check_effective_rank,
     check_entropy,
+    check_first_aid,
+    check_lr_sensitivity,
     check_rule,
+    check_share_cut,
+    check_sites,
     check_softmax,
+    check_steps_to_grow,
+    check_taming_claims,
     check_two_maps,
     check_verdicts,
     check_warmup,
@@ -25,13 +31,28 @@ CHECKERS = [
     check_control,
     check_effective_rank,
     check_entropy,
+    check_first_aid,
+    check_lr_sensitivity,
     check_rule,
+    check_share_cut,
+    check_sites,
     check_softmax,
+    check_steps_to_grow,
+    check_taming_claims,
     check_two_maps,
     check_verdicts,
     check_warmup,
 ]
-FUNCTION_CHECKERS = [check_effective_rank, check_entropy, check_rule, check_softmax, check_warmup]
+FUNCTION_CHECKERS = [
+    check_effective_rank,
+    check_entropy,
+    check_lr_sensitivity,
+    check_rule,
+    check_share_cut,
+    check_softmax,
+    check_steps_to_grow,
+    check_warmup,
+]
 
 
 class Hostile:
@@ -199,3 +220,19 @@ def test_exploring_draws_anew_and_shows_errors():
     assert 'alt="Bars' in view.value
     slider.value = 9
     assert "too &lt;hot&gt;" in view.value
+
+
+def test_buttons_stand_in_one_row_above_the_picture():
+    widgets = pytest.importorskip("ipywidgets")
+
+    def draw(cold, hot, temperature):
+        return weights_row((torch.tensor([0.0, 1.0 + cold - hot]) / temperature).softmax(0), ["a", "b"])
+
+    buttons = {name: widgets.ToggleButton(description=name) for name in ("cold", "hot")}
+    slider = widgets.FloatSlider(1.0, min=0.1, max=9)
+    rows = explore(draw, temperature=slider, **buttons).children
+    assert [type(row).__name__ for row in rows] == ["FloatSlider", "HBox", "HTML"]
+    assert rows[1].children == tuple(buttons.values())
+    first = rows[2].value
+    buttons["cold"].value = True
+    assert rows[2].value != first

@@ -1,7 +1,5 @@
 """The lab without a browser: what the buttons and sliders do, and what a thread leaves behind."""
 
-import threading
-import time
 from io import BytesIO
 
 import numpy as np
@@ -10,37 +8,9 @@ import torch
 from matplotlib.image import imread
 
 from course_lib.lab import Lab
-from course_lib.lab.panels import map_picture
-from course_lib.lab.worker import THREAD_NAME
+from course_lib.lab.maps import map_picture
 
-TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
-ENDLESS = {**TINY, "steps": 100_000}
-SOON = 30  # seconds; far more than a step or a frame takes
-
-
-def threads():
-    return [t for t in threading.enumerate() if t.name == THREAD_NAME]
-
-
-def until(condition):
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def lab():
-    made = []
-
-    def make(**overrides):
-        made.append(Lab("copy", **{**ENDLESS, **overrides}))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-    assert threads() == []
+from .conftest import SOON, TINY, threads, until
 
 
 def test_it_trains_to_the_end_and_gives_the_run(lab):

@@ -96,6 +96,9 @@ def test_fused_kernel_and_written_out_attention_agree_in_windows(masked, generat
     assert map_.shape == (3, 4, 2, 16, 16)
     by_hand = layer.w_o((map_ @ v).transpose(-3, -2).flatten(-2))
     torch.testing.assert_close(layer(x, mask), by_hand, rtol=1e-4, atol=1e-6)
+    # What an accelerator would do.
+    by_kernel = layer._by_kernel(q, k, v, layer._added(q, mask))
+    torch.testing.assert_close(by_kernel, map_ @ v, rtol=1e-4, atol=1e-6)
     # Each window on its own: what happens in one moves no other.
     other = x.clone()
     other[:, 1] += 1

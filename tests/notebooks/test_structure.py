@@ -12,6 +12,8 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 25
 LARGEST_MEDIAN = 5
+TRAINS = re.compile(r"\btrain\(|\.start\(\)|\.step\(\)|islice\(|for \w+ in run\b")
+"""What a cell that trains has in it."""
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
@@ -93,6 +95,63 @@ def test_predictions_are_asked_before_a_run_and_played_back_after_it(path):
         shown = next(i for i, s in enumerate(code(path)) if s.rstrip().endswith(f"\n{name}"))
         answered = next(i for i, s in enumerate(code(path)) if f"{name}.beside(" in s)
         assert answered > shown + 1, f"nothing is run between {name} and its answer"
+
+
+def test_no_experiment_comes_without_a_prediction(path):
+    """Whatever trains outside the exercises, trains while a prediction is open: asked, not yet played back.
+
+    One that is asked later in the same section will do: what the runs show is then shown after it.
+    """
+    asked, answered, sections, helpers, trains = {}, {}, [], [], []
+    section = ""
+    for i, cell in enumerate(cells(path)):
+        if cell.cell_type == "markdown":
+            section = next(iter(re.findall(r"^## (.+)", cell.source, flags=re.MULTILINE)), section)
+        sections.append(section)
+        if cell.cell_type != "code":
+            continue
+        asked |= dict.fromkeys(re.findall(r"^(\w+) = Prediction\(", cell.source, flags=re.MULTILINE), i)
+        answered |= dict.fromkeys(re.findall(r"\b(\w+)\.beside\(", cell.source), i)
+        body = ast.parse(cell.source).body
+        helpers += [n.name for n in body if isinstance(n, ast.FunctionDef) and TRAINS.search(ast.unparse(n))]
+        run = "\n".join(ast.unparse(node) for node in body if not isinstance(node, ast.FunctionDef))
+        calls = any(re.search(rf"\b{helper}\(", run) for helper in helpers)
+        if (TRAINS.search(run) or calls) and not section.startswith("Exercise"):
+            trains.append(i)
+    for i in trains:
+        later = [name for name in asked if answered[name] > i]
+        fine = [name for name in later if asked[name] < i or sections[asked[name]] == sections[i]]
+        assert fine, f"cell {cells(path)[i].id} trains, and nobody was asked what will come of it"
+
+
+def test_every_picture_in_prose_has_an_alt_text(path):
+    assert all(len(alt) >= 20 for alt in re.findall(r"!\[([^\]]*)\]\(", prose(path)))
+    assert "<img" not in prose(path), "in Markdown a picture cannot be without its brackets"
+
+
+def test_numbers_in_prose_are_computed_or_cited(path):
+    """A number with a decimal point or a per cent sign is somebody's measurement, or a setting.
+
+    It has to be in a formula or in code, in a paragraph with a link or a constant's name (`LOW_RANK`), or
+    be a setting that stands in the notebook's code. Measurements belong into cells that compute them. What
+    this misses: whole numbers, numbers in words, and a measurement that happens to equal a setting.
+    """
+    settings = {
+        node.value
+        for tree in trees(path)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+    }
+    loose = []
+    for cell in cells(path, "markdown"):
+        for paragraph in re.split(r"\n\s*\n", cell.source):
+            text = re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]*`", "", paragraph, flags=re.DOTALL)
+            if "](http" in paragraph or re.search(r"`[A-Z][A-Z_]+`", paragraph):
+                continue
+            for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?= ?%)|(?<![\w.])\d+\.\d+(?![\w.])", text):
+                if float(number) not in settings and float(number) / 100 not in settings:
+                    loose.append(f"{cell.id}: {number}")
+    assert loose == []
 
 
 def test_it_has_exercises_with_checkers_left_for_the_reader_to_solve(path):

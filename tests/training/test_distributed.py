@@ -23,7 +23,7 @@ CONFIGS = {
     "adamw": preset("live", warmup=25, **SMALL),
     "adamw2": preset("live", optimizer="adamw2", **SMALL),
     "scored on a half, clipped": preset("recall", warmup=25, clip=0.5, **SMALL),
-    "images in windows": preset("swin", lr=1e-3, warmup=25, patch=7, window=2, depths=(2, 2), **SMALL),
+    "images in windows": preset("swin", lr=1e-3, warmup=25, patch=8, window=2, depths=(2, 2), **SMALL),
     "some parameters without a gradient": preset("copy", attention="uniform", lr=3e-3, warmup=25, **SMALL),
 }
 TINY = {"d_model": 16, "heads": 2, "layers": 2, "context": 8, "batch": 4, "lr": 1e-3, "probe_every": 20}

@@ -15,7 +15,16 @@ from course_lib.plots.compare import compare_figure
 from course_lib.training import Record, judge, probed
 from course_lib.training.compare import ArmResult
 
-TINY = {"d_model": 16, "heads": 2, "patch": 7, "batch": 8, "steps": 6, "probe_every": 2, "stem": "patch"}
+TINY = {
+    "resolution": 28,
+    "d_model": 16,
+    "heads": 2,
+    "patch": 7,
+    "batch": 8,
+    "steps": 6,
+    "probe_every": 2,
+    "stem": "patch",
+}
 MODELS = {
     "vit": {**TINY, "layers": 2},
     "swin": {**TINY, "depths": (2, 2), "window": 2},
@@ -233,8 +242,9 @@ BAD = [
     ("vit", {"patch": 5}, r"patch is 5: expected a divisor of the image's side \(28\); try 4"),
     ("vit", {"patch": 7, "stem": "conv"}, "patch is 7: expected a power of two for the stem 'conv'"),
     ("vit", {"heads": 5}, r"heads is 5: expected a divisor of d_model \(64\)"),
-    ("swin", {"window": 4}, "window is 4: expected a divisor of .*14 and 7 tokens; try 7"),
-    ("swin", {"depths": [2, 2, 2]}, r"depths is \(2, 2, 2\): expected at most 2 stages"),
+    ("swin", {"window": 7}, "window is 7: expected a divisor of .*8 and 4 tokens; try 4"),
+    ("swin", {"resolution": 28, "depths": [2, 2]}, r"depths is \(2, 2\): expected at most 1 stages"),
+    ("vit", {"augment": "no"}, "augment is 'no': expected True or False"),
     ("swin", {"depths": "24"}, "depths is '24': expected the blocks of each stage"),
     ("swin", {"attention": "focused"}, "attention is 'focused': .*try model='flatten-swin'"),
     ("flatten-swin", {"attention": "softmax"}, "attention is 'softmax': expected 'focused'"),

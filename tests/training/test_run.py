@@ -164,7 +164,7 @@ def test_a_file_of_another_format(run, tmp_path):
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     text = json.dumps({**about, "format": 99})
     save_file(tensors, path, {"run": text, "sha256": snapshot._digest(text, tensors)})
-    with pytest.raises(ValueError, match="format is 99: expected 3"):
+    with pytest.raises(ValueError, match="format is 99: expected 4"):
         Run.load(path)
 
 

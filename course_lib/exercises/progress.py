@@ -1,0 +1,172 @@
+"""Which exercises a reader has solved, kept on disk between visits."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+VARIABLE = "COURSE_LIB_PROGRESS"
+"""Environment variable: the file to keep progress in, or "off" to keep none."""
+VERSION = 1
+
+COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "00": ("Start here", ("check_verdicts", "check_warmup")),
+    "01": (
+        "Attention and entropy",
+        ("check_softmax", "check_entropy", "check_effective_rank", "check_two_maps"),
+    ),
+    "02": ("Watch it crash", ("check_rule", "check_control", "check_claims")),
+    "05": ("Taming GPT", ("check_lr_sensitivity", "check_steps_to_grow", "check_taming_claims")),
+    "08": ("Rewind and rescue", ("check_border", "check_alarm", "check_carriers")),
+    "09": ("In your own code", ("check_share_cut", "check_sites", "check_first_aid")),
+}
+"""Notebook → its title and its checkers, in the order of its exercises."""
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is solved, as text and as a table in a notebook."""
+
+    solved: Mapping[str, str]
+    """Checker → when it first passed (ISO 8601)."""
+    place: str
+    """Where that is kept, or why it is not."""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{number} {title}: {self._count(checkers)} of {len(checkers)} solved"
+            for number, (title, checkers) in COURSE.items()
+        ]
+        return "\n".join([*lines, self._total(), self.place])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(self._row(number, *entry) for number, entry in COURSE.items())
+        return (
+            f"<table><caption>{self._total()}</caption><thead><tr>"
+            '<th scope="col">notebook</th><th scope="col">solved</th><th scope="col">exercises</th>'
+            f"</tr></thead><tbody>{rows}</tbody></table><p>{escape(self.place)}</p>"
+        )
+
+    def _row(self, number: str, title: str, checkers: tuple[str, ...]) -> str:
+        # A sign and a word: neither colour nor sign alone says what is solved.
+        items = "<br>".join(
+            f"✓ {i}. {_name(checker)}: solved on {escape(self.solved[checker][:10])}"
+            if checker in self.solved
+            else f"… {i}. {_name(checker)}: not yet"
+            for i, checker in enumerate(checkers, 1)
+        )
+        return (
+            f'<tr><th scope="row">{number} · {escape(title)}</th>'
+            f"<td>{self._count(checkers)} of {len(checkers)}</td>"
+            f'<td style="text-align: left">{items}</td></tr>'
+        )
+
+    def _count(self, checkers: tuple[str, ...]) -> int:
+        return sum(checker in self.solved for checker in checkers)
+
+    def _total(self) -> str:
+        everything = [checker for _, checkers in COURSE.values() for checker in checkers]
+        return f"{self._count(tuple(everything))} of {len(everything)} exercises solved"
+
+
+def progress() -> Progress:
+    """What this reader has solved so far, in all visits."""
+    path = _path()
+    if path is None:
+        return Progress({}, f"Nothing is kept: {VARIABLE} is off.")
+    try:
+        solved, note = _read(path)
+    except OSError as error:
+        return Progress({}, _unreadable(path, error))
+    return Progress(solved, note or f"Kept in {path}")
+
+
+def record(checker: str) -> str:
+    """Keep that a checker has passed, where there is a reader: in a notebook, or wherever `VARIABLE` says.
+
+    Returns:
+        One line if that could not be kept, else nothing. Never raises for what the disk does.
+    """
+    path = _path()
+    if path is None or (VARIABLE not in os.environ and not _has_reader()):
+        return ""
+    with _LOCK:
+        try:
+            solved, note = _read(path)
+            if checker not in solved:
+                now = datetime.now().astimezone().isoformat(timespec="seconds")
+                _write(path, {**solved, checker: now})
+        except OSError as error:
+            return _unreadable(path, error)
+    return note
+
+
+def _path() -> Path | None:
+    named = os.environ.get(VARIABLE, "")
+    if named == "off":
+        return None
+    return Path(named).expanduser() if named else platformdirs.user_data_path("course_lib") / "progress.json"
+
+
+def _has_reader() -> bool:
+    """Whether this is the kernel of a notebook, and no test runs it."""
+    if "PYTEST_CURRENT_TEST" in os.environ or "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+def _read(path: Path) -> tuple[dict[str, str], str]:
+    """What is kept, and a line about a file that cannot be read as progress, which is set aside."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        solved = content["solved"]
+        if content["version"] == VERSION and all(isinstance(s, str) for pair in solved.items() for s in pair):
+            return dict(solved), ""
+    except FileNotFoundError:
+        return {}, ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    aside = _aside(path)
+    path.replace(aside)
+    return {}, f"{path} is damaged, or of another version of the course: kept as {aside.name}; starting anew."
+
+
+def _aside(path: Path) -> Path:
+    """A name that nothing has yet."""
+    names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in range(1, 10_000))
+    return next(name for name in names if not name.exists())
+
+
+def _write(path: Path, solved: Mapping[str, str]) -> None:
+    """In one go: whoever reads sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps({"version": VERSION, "solved": solved}, indent=1), encoding="utf-8")
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return (
+        f"Progress is not kept: {path}: {error.strerror or error}; expected a file that can be written, "
+        f"try another one in the environment variable {VARIABLE}."
+    )
+
+
+def _name(checker: str) -> str:
+    return checker.removeprefix("check_").replace("_", " ")

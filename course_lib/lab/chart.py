@@ -1,0 +1,277 @@
+"""One chart over the steps of a run, and what all charts of the lab are made of.
+
+A frame sends as little as it can: one message for each chart that has something new, arrays in binary,
+axes that stay put until a value leaves them. What it costs the browser comes off the training where both
+share the same cores.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import bqplot
+import ipywidgets
+import numpy as np
+import numpy.typing as npt
+
+from course_lib.lab.words import GHOST_COLOR, MARK_COLOR, OPTIMIZER_NAMES, number
+from course_lib.plots.palette import REFERENCE_COLOR
+from course_lib.training import Change
+
+Array = npt.NDArray[Any]
+
+SPIKE = 20
+"""Steps that a spike lasts at most."""
+CURSOR_COLOR = "#949494"
+"""Of the moment that is looked at."""
+CHART_HEIGHT = "244px"
+SMALL = {"font-size": "10px"}
+MAX_POINTS = 400
+"""Points that a curve keeps; more would not be seen."""
+SETTING_SYMBOLS = {"tau": "τ", "optimizer": "", "attention": ""}
+
+
+class Chart:
+    """One figure over the steps of a run: lines, level lines with their names, marks of changes."""
+
+    def __init__(self, title: str, y_label: str, colors: Sequence[str], *, log: bool = False) -> None:
+        self.log = log
+        self.x = bqplot.LinearScale(min=0.0, max=1.0, allow_padding=False)
+        self.y = bqplot.LogScale(min=0.1, max=1.0) if log else bqplot.LinearScale(min=0.0, max=1.0)
+        self.y.allow_padding = False
+        scales = {"x": self.x, "y": self.y}
+        # Marks of changes run over the full height whatever the y axis shows.
+        tall = {"x": self.x, "y": bqplot.LinearScale(min=0.0, max=1.0, allow_padding=False)}
+        grey = [REFERENCE_COLOR]
+        self.levels = lines_mark(scales, grey, line_style="dashed", stroke_width=1)
+        self.level_names = labels_mark(scales, grey, x_offset=-3, align="end")
+        self.changes = lines_mark(tall, [MARK_COLOR], line_style="dashed", stroke_width=1.5)
+        self.change_names = labels_mark(tall, ["#8A5A2B"], x_offset=3, y_offset=9)
+        self.cursor = lines_mark(tall, [CURSOR_COLOR], stroke_width=3, opacities=[0.5])
+        self.ghost = lines_mark(scales, [GHOST_COLOR], stroke_width=1.2)
+        self.lines = lines_mark(scales, list(colors), stroke_width=1.8)
+        self.x_axis = bqplot.Axis(
+            scale=self.x,
+            label="step",
+            num_ticks=4,
+            grid_lines="none",
+            tick_style=SMALL,
+            label_offset="28px",
+        )
+        self.y_axis = bqplot.Axis(
+            scale=self.y,
+            label=y_label,
+            side="left",
+            num_ticks=5,
+            grid_color="#E6E6E6",
+            tick_style=SMALL,
+            label_offset="38px",
+            tick_format="~g",
+        )
+        self.figure = figure_of(
+            title,
+            [self.x_axis, self.y_axis],
+            [
+                self.cursor,
+                self.ghost,
+                self.levels,
+                self.level_names,
+                self.changes,
+                self.change_names,
+                self.lines,
+            ],
+        )
+
+    def clear(self, steps: int, low: float, high: float) -> None:
+        """Empty the chart and set its axes."""
+        self.x.max = float(steps)
+        self._set_range(low, high)
+        for mark in (self.lines, self.ghost, self.levels):
+            clear_line(mark, low)
+        for mark in (self.changes, self.cursor):
+            clear_line(mark, 0.0)
+        for label in (self.level_names, self.change_names):
+            set_labels(label, [], [], [])
+
+    def draw(self, steps: Array, values: Array) -> None:
+        """Draw lines: steps (n,) or (lines, n), values (lines, n). The y axis grows for what does not fit.
+
+        A linear axis does not grow for a spike of a few steps: the rest would become flat.
+        """
+        if self.log:  # no logarithm of zero
+            values = np.where(values > 0, values, np.nan)
+        finite = values[np.isfinite(values)]
+        if self.log and len(finite):
+            self._include(float(finite.min()), float(finite.max()))
+        elif len(finite) > SPIKE:
+            self._include(self.y.min, float(np.partition(finite, -SPIKE)[-SPIKE]))
+        set_line(self.lines, steps, values)
+
+    def draw_levels(self, levels: Sequence[tuple[str, float]]) -> None:
+        """Draw horizontal lines, each with its name at its right end."""
+        if levels:
+            rows = np.array([[height, height] for _, height in levels])
+            set_line(self.levels, np.array([0.0, float(self.x.max)]), rows)
+        else:
+            clear_line(self.levels, self.y.min)
+        # The first name stands above its line, the others below theirs, out of the way of a loss that
+        # ends between two lines.
+        heights = [self._beside(h, 1 if i == 0 else -1) for i, (_, h) in enumerate(levels)]
+        names = [name for name, _ in levels]
+        set_labels(self.level_names, [float(self.x.max)] * len(levels), heights, names)
+
+    def draw_changes(self, changes: Sequence[Change], *, named: bool) -> None:
+        """Draw a vertical line where a setting was changed, with what it was set to if `named`."""
+        if not changes:
+            clear_line(self.changes, 0.0)
+            set_labels(self.change_names, [], [], [])
+            return
+        x = np.array([[c.step, c.step] for c in changes], dtype=np.float64)
+        set_line(self.changes, x, np.tile([0.0, 1.0], (len(changes), 1)))
+        if named:
+            names = [
+                f"{SETTING_SYMBOLS.get(c.setting, c.setting)} {_value(c.value)}".strip() for c in changes
+            ]
+            # One below the other, so that changes soon after each other stay legible.
+            heights = [1.0 - 0.085 * (i % 5) for i in range(len(changes))]
+            set_labels(self.change_names, [c.step for c in changes], heights, names)
+
+    def draw_cursor(self, step: int | None) -> None:
+        """Mark the moment that is looked at; None: it is the present."""
+        if step is None:
+            clear_line(self.cursor, 0.0)
+        else:
+            set_line(self.cursor, np.full(2, float(step)), np.array([0.0, 1.0]))
+
+    def _beside(self, height: float, side: int) -> float:
+        """Where a line's name stands, half a text above (side 1) or below (-1) the line."""
+        if self.log:
+            return float(height * (self.y.max / self.y.min) ** (0.04 * side))
+        return float(height + 0.042 * side * (self.y.max - self.y.min))
+
+    def _include(self, low: float, high: float) -> None:
+        if low < self.y.min or high > self.y.max + 1e-6:
+            room = 1.0 if self.log else 1.1
+            self._set_range(min(low, self.y.min), max(room * high, self.y.max))
+
+    def _set_range(self, low: float, high: float) -> None:
+        if self.log:  # whole decades
+            low, high = round_decades(low, high)
+            decades = np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
+            every = 1 + (len(decades) - 1) // 6
+            self.y_axis.tick_values = 10.0 ** decades[::every]
+        else:
+            self.y_axis.tick_values = round_values(low, high)
+        self.y.min, self.y.max = float(low), float(high)
+
+
+def clear_line(mark: bqplot.Lines, low: float) -> None:
+    """Nothing to be seen: a line without length (without points, browsers log errors)."""
+    set_line(mark, np.zeros(2), np.full(2, low))
+
+
+def set_line(mark: bqplot.Lines, x: Array, y: Array) -> None:
+    """Give a mark new points."""
+    if x.shape[-1] == 1:  # bqplot would take the lines of a single point for the points of a single line
+        x, y = np.repeat(x, 2, axis=-1), np.repeat(y, 2, axis=-1)
+    with mark.hold_sync():  # in one message
+        mark.x, mark.y = x.astype(np.float32), y.astype(np.float32)
+
+
+def set_labels(mark: bqplot.Label, x: Sequence[float], y: Sequence[float], text: Sequence[str]) -> None:
+    """Give a mark new texts and their places."""
+    with mark.hold_sync():
+        mark.x, mark.y = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
+        mark.text = np.array(text, dtype=str)
+
+
+def lines_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Lines:
+    """Lines, for the time being without a length."""
+    return bqplot.Lines(x=np.zeros(2), y=np.ones(2), scales=scales, colors=colors, **style)
+
+
+def labels_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Label:
+    """Texts, for the time being none."""
+    return bqplot.Label(
+        x=[],
+        y=[],
+        text=[],
+        scales=scales,
+        colors=colors,
+        default_size=10,
+        font_weight="normal",
+        **style,
+    )
+
+
+def figure_of(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bqplot.Figure:
+    """A figure as large as all others of the lab."""
+    figure = bqplot.Figure(
+        title=title,
+        axes=axes,
+        marks=marks,
+        fig_margin={"top": 36, "bottom": 40, "left": 52, "right": 12},
+        title_style={"font-size": "13px", "font-weight": "600"},
+        padding_x=0.0,
+        padding_y=0.0,
+        display_toolbar=False,
+        layout=cell(),
+    )
+    figure.add_class("course-lab-chart")
+    return figure
+
+
+def cell() -> ipywidgets.Layout:
+    """The layout of what stands in the grid of panels."""
+    return ipywidgets.Layout(height=CHART_HEIGHT, width="auto", min_width="0", overflow="hidden")
+
+
+def round_values(low: float, high: float) -> Array:
+    """Four to eight round numbers from `low` to `high`."""
+    unit = 10.0 ** np.floor(np.log10(high - low))
+    step = next(s for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if (high - low) / (s * unit) < 7) * unit
+    return np.arange(np.ceil(low / step), np.floor(high / step + 1e-9) + 1) * step
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return OPTIMIZER_NAMES.get(value, value)
+    return number(value) if value is None or isinstance(value, int | float) else "changed"
+
+
+def grid_of(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
+    """Figures in rows of three, or fewer where there is no room for so many."""
+    layout = ipywidgets.Layout(
+        grid_template_columns="repeat(auto-fit, minmax(max(290px, 30%), 1fr))",
+        grid_gap="8px 12px",
+        width="100%",
+        overflow="hidden",
+    )
+    return ipywidgets.GridBox(figures, layout=layout)
+
+
+def thinned(n: int) -> npt.NDArray[np.int64]:
+    """Indices of at most `MAX_POINTS` of n points, the last one among them."""
+    every = -(-n // MAX_POINTS)
+    return np.arange(n)[::-1][::every][::-1] if n else np.arange(0)
+
+
+def round_decades(low: float, high: float) -> tuple[float, float]:
+    """The powers of ten around a range."""
+    return float(10.0 ** np.floor(np.log10(low))), float(10.0 ** np.ceil(np.log10(high)))
+
+
+def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
+    """Give an axis ticks with names; takes effect when its figure is displayed next."""
+    axis.tick_values = np.array(list(names), dtype=np.float64)
+    # As JavaScript writes the numbers.
+    axis.tick_labels = {repr(float(at)).removesuffix(".0"): name for at, name in names.items()}
+
+
+def picture_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    """Axes of a picture that fills its figure."""
+    x.allow_padding = y.allow_padding = False
+    style = {"grid_lines": "none", "tick_style": SMALL}
+    return [
+        bqplot.Axis(scale=x, label=x_label, num_ticks=4, label_offset="28px", **style),
+        bqplot.Axis(scale=y, label=y_label, side="left", label_offset="38px", **style),
+    ]

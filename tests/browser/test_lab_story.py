@@ -1,0 +1,199 @@
+"""The lab by mouse: crash, rewind, fork with τ, race, export; closed tabs, dead kernels, two labs."""
+
+import os
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+from playwright.sync_api import expect
+
+from .jupyterlab_page import find_browser, launch, open_notebook, run_all_cells, serve
+
+SOON = 60_000  # milliseconds; a slow machine takes some of them
+LAB = """
+from course_lib.lab import Lab
+lab = Lab("copy", steps={steps}, d_model=32, heads=2, context=16, batch=8)
+lab
+"""
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A folder, the address of a JupyterLab over it, and a browser: started once for all tests."""
+    browser = find_browser()
+    if browser is None:
+        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("labs")
+    with serve(folder) as address, launch(browser) as chromium:
+        yield folder, address, chromium
+
+
+@pytest.fixture
+def page(jupyter):
+    """A page as narrow as the lab has to do with."""
+    _, _, chromium = jupyter
+    page = chromium.new_page(viewport={"width": 1000, "height": 1400})  # some of it is the notebook's frame
+    yield page
+    page.close()
+
+
+def notebook(jupyter, page, name, *cells):
+    """Open a new notebook and run its cells; the labs in it."""
+    folder, address, _ = jupyter
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made.cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+    nbformat.write(made, folder / name)
+    open_notebook(page, address, name)
+    run_all_cells(page, seconds=120)
+    return page.locator(".course-lab")
+
+
+def button(lab, name):
+    return lab.locator("button").filter(has_text=re.compile(rf"^\s*{re.escape(name)}$"))
+
+
+def status(lab):
+    return lab.locator(".course-lab-status")
+
+
+def told(lab, text):
+    expect(status(lab)).to_contain_text(text, timeout=SOON)
+
+
+def rows(lab):
+    return lab.locator(".course-lab-branches tr").filter(has=lab.page.locator("td"))
+
+
+def slider(lab, name):
+    """The handle of a slider, for the keyboard."""
+    return lab.locator(".widget-inline-hbox", has_text=name).locator(".noUi-handle")
+
+
+def shot(lab, name):
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        lab.screenshot(path=f"{folder}/{name}.png")
+
+
+@pytest.mark.browser
+def test_crash_rewind_fork_race_and_keep(jupyter, page):
+    folder, _, _ = jupyter
+    lab = notebook(jupyter, page, "story.ipynb", LAB.format(steps=120)).first
+    button(lab, "Start").click()
+    told(lab, "finished")
+    expect(lab.locator(".course-lab-verdict")).to_contain_text("malignant collapse")
+
+    button(lab, "Rewind and fork").click()
+    handle = slider(lab, "moment (step)")
+    handle.focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    told(lab, "looking back")
+    told(lab, "step 10 of 120")
+    lab.get_by_label("optimizer").select_option(label="AdamW²")
+    tau = lab.locator(".widget-inline-hbox", has_text="τ of AdamW²")
+    expect(tau.locator(".noUi-target")).not_to_have_attribute("disabled", re.compile(""), timeout=SOON)
+    slider(lab, "τ of AdamW²").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(tau.locator(".widget-readout")).to_have_text("0.03", timeout=SOON)
+    button(lab, "Fork from here").click()
+    told(lab, "branch B")
+    told(lab, "finished")
+    expect(rows(lab)).to_have_count(2)
+    expect(rows(lab).nth(1)).to_contain_text("from A at step 10")
+    expect(rows(lab).nth(1)).to_contain_text("AdamW², pre-LN, learning rate 0.05, no warmup, τ 0.03")
+    shot(lab, "fork")
+
+    button(lab, "Keep it").click()
+    button(lab, "Records (CSV)").click()
+    told(lab, "Written: lab-files/records.csv")
+    button(lab, "Figure (PNG, SVG)").click()
+    told(lab, "figure.svg")
+    button(lab, "Copy as code").click()
+    told(lab, "Code below")
+    assert "run.fork(optimizer='adamw2', tau=0.03)" in lab.locator("textarea").input_value()
+    table = pd.read_csv(folder / "lab-files" / "records.csv")
+    assert set(table["branch"]) == {"A", "B"}
+    assert (folder / "lab-files" / "figure.png").stat().st_size > 10_000
+
+    button(lab, "Race").click()
+    button(lab, "Add the usual three").click()
+    button(lab, "Start race").click()
+    told(lab, "training")
+    expect(rows(lab)).to_have_count(3, timeout=SOON)
+    told(lab, "finished")
+    for i in range(3):
+        expect(rows(lab).nth(i)).to_contain_text("120 of 120")
+    shot(lab, "race")
+
+
+@pytest.mark.browser
+def test_a_closed_tab_finds_its_run_again(jupyter, page):
+    _, address, _ = jupyter
+    lab = notebook(jupyter, page, "tab.ipynb", LAB.format(steps=100_000)).first
+    button(lab, "Start").click()
+    told(lab, "training")
+    page.keyboard.press("Control+s")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=SOON)
+    page.goto("about:blank")
+    open_notebook(page, address, "tab.ipynb")
+    lab = page.locator(".course-lab").first
+    told(lab, "training")
+    button(lab, "Stop").click()
+    told(lab, "stopped")
+    assert int(re.search(r"step (\d+)", status(lab).inner_text())[1]) > 0
+
+
+@pytest.mark.browser
+def test_two_labs_do_not_disturb_each_other(jupyter, page):
+    cell = LAB.format(steps=100_000)
+    labs = notebook(
+        jupyter, page, "two.ipynb", cell, cell.replace("lab =", "other =").replace("\nlab", "\nother")
+    )
+    one, other = labs.nth(0), labs.nth(1)
+    button(one, "Start").click()
+    told(one, "training")
+    slider(other, "learning rate").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(status(other)).not_to_contain_text("learning rate 0.05,", timeout=SOON)
+    told(one, "training")  # the other's slider is the other's
+    expect(
+        one.locator(".widget-inline-hbox", has_text="learning rate").locator(".widget-readout")
+    ).to_have_text("0.050")
+    button(other, "Start").click()
+    told(other, "training")
+    told(one, "paused")
+    told(one, "Another lab has started; Start goes on.")
+    held = int(re.search(r"step (\d+)", status(one).inner_text())[1])
+    button(other, "Stop").click()
+    told(other, "stopped")
+    button(one, "Start").click()
+    told(one, "training")
+    button(one, "Stop").click()
+    told(one, "stopped")
+    assert int(re.search(r"step (\d+)", status(one).inner_text())[1]) > held
+
+
+@pytest.mark.browser
+def test_a_kernel_restarted_in_mid_run_leaves_advice(jupyter, page):
+    lab = notebook(jupyter, page, "kernel.ipynb", LAB.format(steps=100_000)).first
+    advice = lab.locator(".course-lab-advice")
+    expect(advice).to_be_hidden()
+    button(lab, "Start").click()
+    told(lab, "training")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Restart Kernel…").first.click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    expect(advice).to_be_visible(timeout=SOON)
+    expect(advice).to_contain_text("Run its cell again")
+    expect(button(lab, "Stop")).to_have_css("pointer-events", "none")
+    shot(lab, "restarted")
+    run_all_cells(page, seconds=120)  # as advised
+    lab = page.locator(".course-lab").first
+    told(lab, "ready")
+    expect(lab.locator(".course-lab-advice")).to_be_hidden()
