@@ -93,8 +93,8 @@ def test_every_hyperparameter_has_an_option(tmp_path, capsys):
             assert f"--{name.replace('_', '-')}" in text
 
 
-IMAGES = ["--d-model=16", "--heads=2", "--patch=7", "--stem=patch", "--batch=4", "--probe-every=3"]
-IMAGES += ["--steps=6", "--warmup=2"]
+IMAGES = ["--d-model=16", "--heads=2", "--resolution=28", "--patch=7", "--stem=patch", "--batch=4"]
+IMAGES += ["--probe-every=3", "--steps=6", "--warmup=2"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ IMAGES += ["--steps=6", "--warmup=2"]
     [
         ("vit", ["--layers=2"]),
         ("swin", ["--depths", "1", "2", "--window", "2"]),
-        ("flatten-swin", ["--depths", "1", "2"]),
+        ("flatten-swin", ["--depths", "1", "2", "--window", "2"]),
     ],
 )
 def test_a_model_of_images_is_compared_by_its_name(tmp_path, capsys, name, sizes):
@@ -112,7 +112,7 @@ def test_a_model_of_images_is_compared_by_its_name(tmp_path, capsys, name, sizes
     rows = json.loads((out / "compare.json").read_text())
     assert [row["arm"] for row in rows] == ["adamw", "adamw-warmup", "adamw2"]
     assert {(row["config"]["model"], row["config"]["task"]) for row in rows} == {(name, "fashion-mnist")}
-    assert {tuple(row["config"]["betas"]) for row in rows} == {(0.9, 0.999)}
+    assert {tuple(row["config"]["betas"]) for row in rows} == {course_lib.preset(name).betas}
     for row in rows:
         assert 0 <= row["final_val_accuracy"] <= 1
         assert f"{row['final_val_loss']:.3f}" in table
@@ -178,8 +178,8 @@ def test_text_has_no_accuracy(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--model", "vti"], "model is 'vti': expected one of gpt, .*did you mean 'vit'"),
-        (["--model", "vit", "--patch", "5"], r"patch is 5: expected a divisor of the image's side \(28\)"),
-        (["--model", "swin", "--window", "4"], "window is 4: expected a divisor .*; try 7"),
+        (["--model", "vit", "--patch", "5"], r"patch is 5: expected a divisor of the image's side \(\d+\)"),
+        (["--model", "swin", "--window", "3"], "window is 3: expected a divisor .*; try 4"),
         (["--model", "swin", "--depths", "2", "x"], "argument --depths: 'x' is no whole number"),
         (["--model", "vit", "--heads", "3"], "heads is 3: expected a divisor of d_model"),
         (["--model", "vit", "--task", "text"], "model is 'vit': expected gpt for the task 'text'"),

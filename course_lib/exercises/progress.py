@@ -25,6 +25,11 @@ COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
         ("check_softmax", "check_entropy", "check_effective_rank", "check_two_maps"),
     ),
     "02": ("Watch it crash", ("check_rule", "check_control", "check_claims")),
+    "03": ("Spectral energy", ("check_sec", "check_product_gradient", "check_floor")),
+    "04": (
+        "Weyl and the bound",
+        ("check_allowed_lr", "check_power_iteration", "check_adamw2", "check_promises"),
+    ),
     "05": ("Taming GPT", ("check_lr_sensitivity", "check_steps_to_grow", "check_taming_claims")),
     "08": ("Rewind and rescue", ("check_border", "check_alarm", "check_carriers")),
     "09": ("In your own code", ("check_share_cut", "check_sites", "check_first_aid")),

@@ -153,7 +153,7 @@ CARRIERS = frozenset("acf")
 
 _CONTRADICTED = {
     "b": "b: look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
-    "d": "d: look at “put back all but qk”: those runs stay crashed.",
+    "d": "d: look at “put back all but qk”: those runs end far from where “put back qk” does.",
     "e": "e: look at “bounded alone” of W_q, W_k on live: those runs stay above the bigram line.",
 }
 _MISSED = {

@@ -206,7 +206,7 @@ def test_carriers_are_accepted_in_any_form(answer):
     ("answer", "words"),
     [
         ("abcf", "those runs learn"),
-        ("acdf", "those runs stay crashed"),
+        ("acdf", "end far from where"),
         ("acef", "above the bigram line"),
         ("ac", "f is missing"),
         ("af", "c is missing"),
@@ -227,11 +227,12 @@ def test_no_letters_are_not_yet(answer):
 def test_the_records_support_these_claims_and_no_other():
     runs = pd.read_csv(RECORDS / "surgery.csv", comment="#")
     learnt = {key: rows["learnt"] for key, rows in runs.groupby(["preset", "arm"])}
+    loss = {key: rows["final_val_loss"] for key, rows in runs.groupby(["preset", "arm"])}
     holds = {
         "a": learnt["copy", "shield qk"].all(),
         "b": not learnt["copy", "shock qk × 1"].any(),
         "c": learnt["copy", "put back qk"].all(),
-        "d": learnt["copy", "put back all but qk"].any(),
+        "d": loss["copy", "put back all but qk"].mean() < loss["copy", "put back qk"].mean() + 0.1,
         "e": learnt["live", "shield qk"].any(),
         "f": learnt["copy", "shock embedding × 10"].all(),
     }

@@ -54,12 +54,12 @@ def test_one_drawer_is_open_at_most(lab):
         ("copy", {"context": 8}),
         ("vit", {"layers": 2, "stem": "conv"}),
         ("swin", {"depths": (1, 2), "window": 2}),
-        ("flatten-swin", {"depths": (1, 2)}),
+        ("flatten-swin", {"depths": (1, 2), "window": 2}),
     ],
 )
 def test_all_drawers_stay_open_while_models_of_every_kind_train(name, sizes):
     tiny = {"d_model": 16, "heads": 2, "batch": 4, "probe_every": 2, "steps": 12}
-    patch = {} if name == "copy" else {"patch": 7 if name != "vit" else 4}
+    patch = {} if name == "copy" else {"resolution": 28, "patch": 7 if name != "vit" else 4}
     one = Lab(name, **tiny, **patch, **sizes)
     try:
         for title in TITLES:
