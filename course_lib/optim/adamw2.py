@@ -112,6 +112,7 @@ class AdamW2(Optimizer):
         for group, ours in zip(self.param_groups, own, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)
+            group["split"] = tuple(group["split"])  # torch's checkpoint functions make it a list
         self._forget()
 
     @property
