@@ -70,7 +70,7 @@ PRESETS: dict[str, RunConfig] = {
     "vit": _VIT,
     "swin": _SWIN,
     "flatten-swin": replace(_SWIN, model="flatten-swin", attention="focused"),
-    "vit-study": replace(_VIT, augment=True, patch=4, batch=64, lr=3e-3, tau=0.05, steps=3000, probe_every=50),
+    "vit-study": replace(_VIT, augment=True, patch=4, batch=64, lr=3e-3, steps=3000, probe_every=50),
     # ViT-B/16 and Swin-T at 224 pixels, to which the task's images are scaled. They are as large as in their
     # papers but for the first convolution (one channel) and the head (ten classes). No probes: see gpt2-124m.
     "vit-b": RunConfig(
