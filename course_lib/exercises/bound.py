@@ -16,7 +16,7 @@ from course_lib.exercises.checking import (
     checker,
     close,
     diagnose,
-    letters,
+    judge_claims,
     numbers,
 )
 from course_lib.exercises.circle import next_loss
@@ -341,9 +341,5 @@ _KEPT = {
 @checker("What the bound promises")
 def check_promises(answer: Any) -> str:
     """The letters of the claims in `PROMISES` that follow from ρ ≤ τ."""
-    given = letters(answer, PROMISES)
-    if wrong := sorted(given & set(_BROKEN)):
-        raise Wrong(_BROKEN[wrong[0]])
-    if missing := sorted(set(_KEPT) - given):
-        raise Wrong("nothing wrong so far, but " + _KEPT[missing[0]])
+    judge_claims(answer, PROMISES, _BROKEN, _KEPT)
     return "a limit of speed, for whole matrices, and no more than that."

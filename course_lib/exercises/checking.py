@@ -5,7 +5,7 @@ import copy
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -208,6 +208,28 @@ def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     if unknown:
         raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
     return given
+
+
+def judge_claims(
+    answer: Any, claims: Mapping[str, str], refuted: Mapping[str, str], missed: Mapping[str, str]
+) -> None:
+    """Whether an answer has the letters of those claims that hold, and no others.
+
+    Args:
+        answer: letters, in any collection.
+        claims: letter → claim.
+        refuted: letter → what speaks against it, of the claims that do not hold.
+        missed: letter → what shows it, of those that do.
+
+    Raises:
+        NotYet: there is no answer.
+        Wrong: a claim too many, or one too few.
+    """
+    given = letters(answer, claims)
+    if wrong := sorted(given & set(refuted)):
+        raise Wrong(refuted[wrong[0]])
+    if missing := sorted(set(missed) - given):
+        raise Wrong("nothing wrong so far, but " + missed[missing[0]])
 
 
 def _short(value: Any) -> str:

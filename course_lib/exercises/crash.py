@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from course_lib import checks
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, letters
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
 from course_lib.models import GROUPS
 from course_lib.training import RunConfig, preset
 from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
@@ -209,11 +209,5 @@ _MISSED = {
 @checker("What the table supports")
 def check_claims(answer: Any) -> str:
     """The letters of the claims in `CLAIMS` that the controls support."""
-    given = letters(answer, CLAIMS)
-    wrong = sorted(given - SUPPORTED)
-    if wrong:
-        raise Wrong(_CONTRADICTED[wrong[0]])
-    missing = sorted(SUPPORTED - given)
-    if missing:
-        raise Wrong("nothing wrong so far, but " + _MISSED[missing[0]])
+    judge_claims(answer, CLAIMS, _CONTRADICTED, _MISSED)
     return "one cause shown by a single change, three tempting generalisations refused."

@@ -31,6 +31,8 @@ COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
         ("check_allowed_lr", "check_power_iteration", "check_adamw2", "check_promises"),
     ),
     "05": ("Taming GPT", ("check_lr_sensitivity", "check_steps_to_grow", "check_taming_claims")),
+    "06": ("Taming ViT", ("check_patch_map", "check_tamed")),
+    "07": ("Taming Swin", ("check_sees", "check_linear")),
     "08": ("Rewind and rescue", ("check_border", "check_alarm", "check_carriers")),
     "09": ("In your own code", ("check_share_cut", "check_sites", "check_first_aid")),
 }

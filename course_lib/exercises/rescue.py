@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from course_lib import checks
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, letters
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
 from course_lib.training.warning import ALARMS, warnings_of
 
 # --- find a border ------------------------------------------------------------------------------
@@ -166,9 +166,5 @@ _MISSED = {
 @checker("Who carries the crash")
 def check_carriers(answer: Any) -> str:
     """The letters of the claims in `CARRIER_CLAIMS` that the surgery supports."""
-    given = letters(answer, CARRIER_CLAIMS)
-    if wrong := sorted(given - CARRIERS):
-        raise Wrong(_CONTRADICTED[wrong[0]])
-    if missing := sorted(CARRIERS - given):
-        raise Wrong("nothing wrong so far, but " + _MISSED[missing[0]])
+    judge_claims(answer, CARRIER_CLAIMS, _CONTRADICTED, _MISSED)
     return "on copy W_q and W_k carry the crash; on text it is not theirs alone."

@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: shifted windows, attention without its map, what the records support."""
+"""Exercises of notebook 07: shifted windows, and attention without its map."""
 
 import tracemalloc
 from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import Array, Wrong, call, checker, close, letters, numbers
+from course_lib.exercises.checking import Array, Wrong, call, checker, close, judge_claims, numbers
 
 # --- sensitivity to the learning rate -----------------------------------------------------------
 
@@ -166,11 +166,5 @@ _MISSED = {
 @checker("What the records support")
 def check_taming_claims(answer: Any) -> str:
     """The letters of the claims in `TAMING_CLAIMS` that the records support."""
-    given = letters(answer, TAMING_CLAIMS)
-    wrong = sorted(given - SUPPORTED)
-    if wrong:
-        raise Wrong(_CONTRADICTED[wrong[0]])
-    missing = sorted(SUPPORTED - given)
-    if missing:
-        raise Wrong("nothing wrong so far, but " + _MISSED[missing[0]])
+    judge_claims(answer, TAMING_CLAIMS, _CONTRADICTED, _MISSED)
     return "what the bound does and where it helps, and no more than that."
