@@ -28,14 +28,10 @@ class Watched:
         self.plain = Chunk._sigmas
 
     def __enter__(self) -> "Watched":
-        def sigmas(chunk: Chunk, norm: torch.Tensor, tau: torch.Tensor):
-            # Before the estimate, which may scale what was moved.
-            exact = [
-                torch.cat([torch.linalg.matrix_norm(getattr(s, name).double(), 2) for s in chunk.stacks])
-                for name in ("before", "moved")
-            ]
-            weight, moved = self.plain(chunk, norm, tau)
-            self.compare(weight, moved, *exact, tau)
+        def sigmas(chunk: Chunk, norm: torch.Tensor, scale: torch.Tensor):
+            exact = torch.cat([torch.linalg.matrix_norm(s.both.double(), 2) for s in chunk.stacks])
+            weight, moved = self.plain(chunk, norm, scale)
+            self.compare(weight, moved, *chunk._apart(exact), chunk._tau)
             return weight, moved
 
         Chunk._sigmas = sigmas

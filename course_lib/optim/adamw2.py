@@ -15,7 +15,8 @@ from torch.optim.adamw import adamw
 
 from course_lib import checks
 from course_lib.optim.bounded import bounded_parameters
-from course_lib.optim.limit import Member, Plan
+from course_lib.optim.limit import Plan
+from course_lib.optim.stack import Member
 from course_lib.sharding import local
 
 
@@ -119,9 +120,9 @@ class AdamW2(Optimizer):
     def last_step(self) -> dict[str, BoundReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
         return {
-            name: BoundReport(rho, factor * group["lr"], bound)
+            member.name: BoundReport(rho, factor * member.group["lr"], bound)
             for chunk in self._plan.chunks
-            for name, group, (rho, factor, bound) in chunk.reports()
+            for member, (rho, factor, bound) in chunk.reports()
         }
 
     @overload
@@ -139,19 +140,19 @@ class AdamW2(Optimizer):
         for _, name, parameter in found:  # all of them before the first is moved
             self._prepare(name, parameter)
         bounded: list[Member] = []
-        free: dict[int, tuple[dict[str, Any], list[Tensor]]] = {}
+        free: list[tuple[dict[str, Any], Tensor, Tensor]] = []
         for group, name, p in found:
             if group["tau"] is not None and p.ndim >= 2:
-                bounded.append((group, group["split"], name, p))
+                bounded.append(Member(group, group["split"], name, p))
             else:
-                free.setdefault(id(group), (group, []))[1].append(p)
-        for group, parameters in free.values():
-            self._adamw(parameters, group)
+                free.append((group, p, local(p)))
+        self._adamw(free, decay=True)
         for chunk in self._plan.of(bounded, self.state):
-            chunk.save()
-            for stack in chunk.stacks:
-                self._adamw(stack.parameters, stack.group)
-            chunk.cut([s.group["lr"] * s.group["weight_decay"] for s in chunk.stacks])
+            members = (member for stack in chunk.stacks for member in stack.members)
+            # From zero and without decay, −αΔW is what AdamW's own kernel leaves.
+            onto = zip(members, chunk.blank(), strict=True)
+            self._adamw([(m.group, m.parameter, blank) for m, blank in onto], decay=False)
+            chunk.add()
         return loss
 
     def _with_gradients(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
@@ -183,26 +184,32 @@ class AdamW2(Optimizer):
         if state["step"].device != place:
             state["step"] = state["step"].to(place)
 
-    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """torch's own AdamW step."""
-        states = [self.state[p] for p in parameters]
-        beta1, beta2 = group["betas"]
-        adamw(
-            [local(p) for p in parameters],
-            [local(p.grad) for p in parameters if p.grad is not None],
-            [local(s["exp_avg"]) for s in states],
-            [local(s["exp_avg_sq"]) for s in states],
-            [],
-            [s["step"] for s in states],
-            fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters),
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=group["maximize"],
-        )
+    def _adamw(self, steps: Iterable[tuple[dict[str, Any], Tensor, Tensor]], *, decay: bool) -> None:
+        """torch's own AdamW step with each parameter's gradient and moments, made on the tensor beside it."""
+        alike: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+        for group, parameter, onto in steps:
+            fused = onto.device.type in ("cpu", "cuda") and onto.is_floating_point()
+            weight_decay = group["weight_decay"] if decay else 0.0
+            options = (fused, group["lr"], weight_decay, group["eps"], *group["betas"], group["maximize"])
+            alike.setdefault(options, []).append((parameter, onto))
+        for (fused, lr, weight_decay, eps, beta1, beta2, maximize), pairs in alike.items():
+            states = [self.state[parameter] for parameter, _ in pairs]
+            adamw(
+                [onto for _, onto in pairs],
+                [local(p.grad) for p, _ in pairs if p.grad is not None],
+                [local(s["exp_avg"]) for s in states],
+                [local(s["exp_avg_sq"]) for s in states],
+                [],
+                [s["step"] for s in states],
+                fused=fused,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=lr,
+                weight_decay=weight_decay,
+                eps=eps,
+                maximize=maximize,
+            )
 
 
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from course_lib import checks
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
-from course_lib.optim.limit import KNOWN, Member, Plan, is_sharded
+from course_lib.optim.limit import KNOWN, Plan
+from course_lib.optim.stack import Member, is_sharded
 
 _KEY = "spectral_bound"
 """Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
@@ -150,7 +151,9 @@ class SpectralBound(Optimizer):
     def last_step(self) -> dict[str, StepReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
         return {
-            name: StepReport(*values) for chunk in self._plan.chunks for name, _, values in chunk.reports()
+            member.name: StepReport(*values)
+            for chunk in self._plan.chunks
+            for member, values in chunk.reports()
         }
 
     @overload
@@ -166,7 +169,7 @@ class SpectralBound(Optimizer):
         self._check_groups()
         # What a closure is going to give gradients to is not known yet: any matrix may move.
         members: list[Member] = [
-            (group, matrix.split, name, matrix.parameter)
+            Member(group, matrix.split, name, matrix.parameter)
             for name, matrix, group in self._targets()
             if closure or matrix.parameter.grad is not None
         ]
@@ -177,7 +180,7 @@ class SpectralBound(Optimizer):
         loss = self.optimizer.step() if closure is None else self.optimizer.step(closure)
         with torch.no_grad():
             for chunk in chunks:
-                chunk.cut([0.0] * len(chunk.stacks))
+                chunk.cut()
         return loss
 
     # --- saving and loading ---------------------------------------------------------------------

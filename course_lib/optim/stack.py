@@ -1,0 +1,146 @@
+"""Matrices of one shape that are stepped together: where they are, and what a step does to them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from course_lib.sharding import local
+
+Split = tuple[int, int]
+"""(dim, parts): a parameter holds several matrices side by side along `dim`, such as fused q, k and v."""
+
+
+class Member(NamedTuple):
+    """A parameter that is bounded."""
+
+    group: dict[str, Any]
+    """Its param group."""
+    split: Split
+    name: str
+    parameter: Tensor
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor's rows lie on several processes (a DTensor)."""
+    return hasattr(tensor, "placements")
+
+
+class Stack:
+    """Matrices of one shape and one way to split, (b, out, …), b = members × parts.
+
+    It works in a tensor that is lent to it, for the matrices W as they are before a step, and behind them
+    what the step does to them, D. `both` shows these as (2b, m, n), m ≥ n, in at least fp32; a convolution's
+    kernel is flattened behind its outputs.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        _, self.split, _, parameter = members[0]
+        self.dtype = torch.promote_types(parameter.dtype, torch.float32)
+        part = self._parts(parameter)[0].shape
+        self.shape = torch.Size((len(members) * self.split[1], *part))
+        rows = parameter.shape[0] if is_sharded(parameter) else part[0]
+        self.short = min(rows, part[1:].numel())
+        self._turned = rows < part[1:].numel()
+        plain = parameter.is_contiguous() and parameter.dtype == self.dtype
+        self._alike = plain and (self.split[1] == 1 or self.split[0] == 0)
+        """Whether a parameter lies in memory as its matrices do here."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [member.parameter for member in self.members]
+
+    @property
+    def taus(self) -> list[float]:
+        """τ of each matrix."""
+        return [member.group["tau"] for member in self.members for _ in range(self.split[1])]
+
+    def _parts(self, parameter: Tensor) -> Sequence[Tensor]:
+        held = local(parameter)
+        return [held] if self.split[1] == 1 else held.chunk(self.split[1], self.split[0])
+
+    def _now(self) -> Iterator[Tensor]:
+        """What the parameters hold now, matrix by matrix, as views of their own shape."""
+        return (part for member in self.members for part in self._parts(member.parameter))
+
+    def lend(self, memory: Tensor) -> None:
+        """A flat tensor of type `dtype`, to work in the first 2b · out · … elements of it."""
+        both = memory[: 2 * self.shape.numel()].view(2, *self.shape)
+        self._before, self._moved, self._steps = both[0].unbind(), both[1].unbind(), both[1]
+        flat = both.flatten(0, 1).flatten(2)
+        if is_sharded(self.members[0].parameter):
+            from course_lib.optim.sharded import sharded_matrix  # imports what takes a while to import
+
+            self.both = sharded_matrix(flat, cast(Any, self.members[0].parameter))
+        else:
+            self.both = flat.mT if self._turned else flat
+
+    def save(self) -> None:
+        """Note the matrices as they are now."""
+        for before, now in zip(self._before, self._now(), strict=True):
+            before.copy_(now)
+
+    def norm(self) -> Tensor:
+        """‖D‖_F, (b,)."""
+        if not isinstance(self.both, Tensor):
+            return self.both.norm()[self.shape[0] :]
+        # Row by row as they lie in memory: over all elements at once torch uses one thread.
+        rows = torch.linalg.vector_norm(self._steps.flatten(2), dim=-1)
+        return torch.linalg.vector_norm(rows, dim=-1)
+
+    # --- a step made by somebody else, between `save` and `measure` -------------------------------
+
+    def measure(self) -> None:
+        """Note D, the step made since `save`."""
+        for moved, before, now in zip(self._moved, self._before, self._now(), strict=True):
+            torch.sub(now, before, out=moved)
+
+    def rescale(self) -> Tensor:
+        """Divide each D by its largest entry, so that no square overflows, and return that, (b,)."""
+        both = self.both
+        largest = both.abs().amax((-2, -1)) if isinstance(both, Tensor) else both.largest()
+        largest = largest[self.shape[0] :].clamp(min=torch.finfo(self.dtype).tiny)
+        for moved, scale in zip(self._moved, largest, strict=True):
+            moved.div_(scale)
+        return largest
+
+    def cut(self, factor: Tensor, bound: Tensor) -> None:
+        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere."""
+        host = bound.device.type == "cpu"
+        factors, cuts = (factor.tolist(), bound.tolist()) if host else (factor, bound)
+        for now, before, c, cut in zip(self._now(), self._before, factors, cuts, strict=True):
+            if host and not cut:
+                continue
+            wide = now.to(before.dtype)
+            new = torch.lerp(before, wide, c)
+            # What is not cut stays as it is, bit for bit, even where it is not finite.
+            now.copy_(new if host else torch.where(cut, new, wide))
+
+    # --- a step of our own, between `blank` and `add` ---------------------------------------------
+
+    def blank(self) -> list[Tensor]:
+        """Zeros in the place of each parameter, for a kernel to leave D in."""
+        if not self._alike:
+            return [torch.zeros_like(local(parameter)) for parameter in self.parameters]
+        self._steps.zero_()
+        shape = local(self.members[0].parameter).shape
+        return list(self._steps.view(len(self.members), *shape).unbind())
+
+    def take(self, steps: Sequence[Tensor]) -> None:
+        """Note D, from what `blank` gave out."""
+        if not self._alike:
+            parts = (part for step in steps for part in self._parts(step))
+            for moved, part in zip(self._moved, parts, strict=True):
+                moved.copy_(part)
+
+    def add(self, factor: Tensor, decay: Sequence[float]) -> None:
+        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay."""
+        host = factor.device.type == "cpu"
+        factors = factor.tolist() if host else factor
+        for now, moved, c, d in zip(self._now(), self._moved, factors, decay, strict=True):
+            if host and c == 1 and now.dtype == moved.dtype:
+                torch.add(moved, now, alpha=1 - d, out=now)  # one pass
+            else:
+                now.mul_(1 - c * d).add_((moved * c).to(now.dtype))
