@@ -15,7 +15,7 @@ from torch.optim.adamw import adamw
 
 from course_lib import checks
 from course_lib.optim import groups
-from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
+from course_lib.optim.bounded import bounded_parameters
 from course_lib.optim.limit import Member, Plan
 from course_lib.sharding import local
 
@@ -124,7 +124,7 @@ class AdamW2(Optimizer):
         groups.check_once(found, group)
         for name, parameter, its_group in found:
             if its_group is group and _is_bounded(parameter, group) and not parameter.is_complex():
-                groups.check_matrix(name, BoundedMatrix(parameter, group["split"]))
+                groups.check_matrix(name, parameter, group["split"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a saved state, also that of a plain AdamW, whose groups have no `tau`: then ours stay."""

@@ -275,7 +275,7 @@ class SpectralBound(Optimizer):
         check_tau(group.get("tau"), none=True)
         groups.check_once(self._places(), group)
         for name, matrix, _ in self._targets():
-            check_matrix(name, matrix)
+            check_matrix(name, matrix.parameter, matrix.split)
 
     def _check_groups(self) -> None:
         for group in self.param_groups:

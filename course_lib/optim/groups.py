@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from course_lib import checks
-from course_lib.optim.bounded import BoundedMatrix
-from course_lib.optim.limit import is_sharded
+from course_lib.optim.limit import Split, is_sharded
 
 Place = tuple[str, Tensor, dict[str, Any]]
 """Name (position, where it has none), parameter and group."""
@@ -59,10 +58,9 @@ def check_unchanged(found: Iterable[Place], members: Sequence[Tensor], kind: str
             )
 
 
-def check_matrix(name: str, matrix: BoundedMatrix) -> None:
+def check_matrix(name: str, parameter: Tensor, split: Split) -> None:
     """A bounded parameter has to have a σ₁, and parts that it can be cut into."""
-    parameter = matrix.parameter
-    dim, parts = matrix.split
+    dim, parts = split
     if is_sharded(parameter) and dim == 0 and parts > 1:
         raise ValueError(
             f"parameter {name} is sharded by rows, and holds {parts} matrices one below the other: expected "
@@ -71,7 +69,7 @@ def check_matrix(name: str, matrix: BoundedMatrix) -> None:
     shape = tuple(parameter.shape)
     if not (0 <= dim < parameter.ndim and parts >= 1 and shape[dim] % parts == 0):
         raise ValueError(
-            f"split of parameter {name} is {matrix.split}: expected (dim, parts) that cuts its shape {shape} "
+            f"split of parameter {name} is {split}: expected (dim, parts) that cuts its shape {shape} "
             "into equal parts; (0, 1) leaves it whole"
         )
     if parameter.layout != torch.strided:
