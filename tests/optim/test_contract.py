@@ -178,6 +178,12 @@ def test_the_state_of_a_plain_adamw_is_taken_over_as_it_was_saved():
     torch.testing.assert_close(w, v, rtol=1e-5, atol=1e-7)  # the same formula in another order
 
 
+def test_a_saved_tau_takes_the_place_of_ones_own():
+    saved, ours = AdamW2([weight(8, 5)], tau=0.2), AdamW2([weight(8, 5)], tau=0.01)
+    ours.load_state_dict(saved.state_dict())
+    assert ours.param_groups[0]["tau"] == 0.2
+
+
 def test_a_state_of_ours_goes_into_a_plain_adamw():
     w, v = weight(8, 5), weight(8, 5)
     ours, plain = AdamW2([w], lr=1e-2, tau=1e6), torch.optim.AdamW([v], lr=1e-2)
