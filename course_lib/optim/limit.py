@@ -74,7 +74,7 @@ class Stack:
         """Keep the matrices before a step, and D, in the start of these flat tensors of type `dtype`."""
         size = self.shape.numel()
         before, moved = before[:size].view(self.shape), moved[:size].view(self.shape)
-        self._before, self._moved = before.unbind(), moved.unbind()
+        self._before, self._moved, self._whole = before.unbind(), moved.unbind(), moved.flatten(2)
         self.before, self.moved = self._matrices(before), self._matrices(moved)
 
     def _matrices(self, held: Tensor) -> Tensor:
@@ -99,7 +99,10 @@ class Stack:
         """Note D, the step made since `save` but for its decay of W by a share, and return ‖D‖_F, (b,)."""
         for moved, before, now in zip(self._moved, self._before, self._now(), strict=True):
             torch.sub(now, before, alpha=1 - decay, out=moved)
-        return frobenius_norm(self.moved)
+        if is_sharded(self.parameters[0]):
+            return self.moved.norm()
+        # Row by row, as they lie in memory: over all elements at once torch uses one thread.
+        return torch.linalg.vector_norm(torch.linalg.vector_norm(self._whole, dim=-1), dim=-1)
 
     def rescale(self) -> Tensor:
         """Divide each D by its largest entry, so that no square overflows, and return that, (b,)."""
@@ -113,12 +116,17 @@ class Stack:
         host = bound.device.type == "cpu"
         factors, cuts = (factor.tolist(), bound.tolist()) if host else (factor, bound)
         for now, before, c, cut in zip(self._now(), self._before, factors, cuts, strict=True):
-            if host and not cut:
+            if host:
+                if cut:
+                    plain = now.dtype == before.dtype
+                    wide = now if plain else now.to(before.dtype)
+                    new = torch.lerp(before, wide, c, out=wide)
+                    if not plain:
+                        now.copy_(new)
                 continue
             wide = now.to(before.dtype)
-            new = torch.lerp(before, wide, c)
             # What is not cut stays as it is, bit for bit, even where it is not finite.
-            now.copy_(new if host else torch.where(cut, new, wide))
+            now.copy_(torch.where(cut, torch.lerp(before, wide, c), wide))
 
 
 class Chunk:
@@ -325,14 +333,6 @@ def _chunked(members: Iterable[Member]) -> Iterator[list[Stack]]:
                 chunk = chunks[like] = []
             chunk.append(stack)
     yield from chunks.values()
-
-
-def frobenius_norm(stack: Tensor) -> Tensor:
-    """‖·‖_F of a stack (b, m, n), (b,)."""
-    if not isinstance(stack, Tensor):
-        return stack.norm()
-    # By rows first: over all elements at once torch uses one thread.
-    return torch.linalg.vector_norm(torch.linalg.vector_norm(stack, dim=-1), dim=-1)
 
 
 def largest_entry(stack: Tensor) -> Tensor:
