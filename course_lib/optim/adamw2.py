@@ -194,9 +194,8 @@ class AdamW2(Optimizer):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         # The fused kernel of an accelerator counts there; elsewhere counting on the CPU is no sync.
-        place = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
-        if state["step"].device != place:
-            state["step"] = state["step"].to(place)
+        if parameter.is_cuda or not state["step"].is_cpu:
+            state["step"] = state["step"].to(parameter.device if parameter.is_cuda else "cpu")
 
     def _adamw(self, members: Iterable[tuple[dict[str, Any], list[Tensor]]]) -> None:
         """torch's own AdamW step, one call for all parameters whose groups ask for the same."""
