@@ -174,16 +174,18 @@ class AdamW2(Optimizer):
         for _, _, parameter in found:
             self._prepare(parameter)
         bounded: list[Member] = []
-        free: list[tuple[dict[str, Any], list[Tensor]]] = []
+        free: dict[int, tuple[dict[str, Any], list[Tensor]]] = {}
         for group, name, p in found:
             if _is_bounded(p, group):
                 bounded.append((group, group["split"], name, p))
             else:
-                free.append((group, [p]))
-        self._adamw(free)
+                free.setdefault(id(group), (group, []))[1].append(p)
+        for group, parameters in free.values():
+            self._adamw(parameters, group)
         for chunk in self._plan.of(bounded, self.state):
             chunk.save()
-            self._adamw((stack.group, stack.parameters) for stack in chunk.stacks)
+            for stack in chunk.stacks:
+                self._adamw(stack.parameters, stack.group)
             chunk.cut([s.group["lr"] * s.group["weight_decay"] for s in chunk.stacks])
         return loss
 
@@ -197,31 +199,26 @@ class AdamW2(Optimizer):
         if parameter.is_cuda or not state["step"].is_cpu:
             state["step"] = state["step"].to(parameter.device if parameter.is_cuda else "cpu")
 
-    def _adamw(self, members: Iterable[tuple[dict[str, Any], list[Tensor]]]) -> None:
-        """torch's own AdamW step, one call for all parameters whose groups ask for the same."""
-        alike: dict[Any, list[Tensor]] = {}
-        for group, parameters in members:
-            names = ("lr", "eps", "weight_decay", "maximize")
-            options = (*(group[name] for name in names), *group["betas"])
-            alike.setdefault(options, []).extend(parameters)
-        for (lr, eps, weight_decay, maximize, beta1, beta2), parameters in alike.items():
-            states = [self.state[p] for p in parameters]
-            adamw(
-                [local(p) for p in parameters],
-                [local(p.grad) for p in parameters if p.grad is not None],
-                [local(s["exp_avg"]) for s in states],
-                [local(s["exp_avg_sq"]) for s in states],
-                [],
-                [s["step"] for s in states],
-                fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters),
-                amsgrad=False,
-                beta1=beta1,
-                beta2=beta2,
-                lr=lr,
-                weight_decay=weight_decay,
-                eps=eps,
-                maximize=maximize,
-            )
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """torch's own AdamW step."""
+        states = [self.state[p] for p in parameters]
+        beta1, beta2 = group["betas"]
+        adamw(
+            [local(p) for p in parameters],
+            [local(p.grad) for p in parameters if p.grad is not None],
+            [local(s["exp_avg"]) for s in states],
+            [local(s["exp_avg_sq"]) for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters),
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=group["maximize"],
+        )
 
 
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from course_lib import checks
-from course_lib.optim.stack import Split, is_sharded
+from course_lib.optim.limit import Split, is_sharded
 
 Place = tuple[str, Tensor, dict[str, Any]]
 """Name (position, where it has none), parameter and group."""

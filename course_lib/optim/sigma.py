@@ -154,9 +154,8 @@ def _largest_eigenvalue(gram: Tensor, trace: Tensor) -> Tensor:
     if gram.device.type != "cpu":
         return _largest_by_powers(gram)  # eigvalsh would wait for the device
     finite = trace.isfinite()  # no entry off the diagonal exceeds those on it
-    if finite.all():
-        return torch.linalg.eigvalsh(gram)[..., -1].clamp_(min=0)
-    gram = torch.where(finite[..., None, None], gram, 0.0)
+    if not finite.all():
+        gram = torch.where(finite[..., None, None], gram, 0.0)
     return torch.where(finite, torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0), torch.nan)
 
 
