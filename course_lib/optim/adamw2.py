@@ -44,8 +44,12 @@ class AdamW2(Optimizer):
     with the α that was used. Both σ₁ are estimated by power iteration from the last step's vectors;
     σ₁(W) counts as at least `SIGMA_FLOOR`. A non-finite gradient does what it does in AdamW.
 
-    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
+    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 1.5 % in every
     step (bench/sigma.py); where every gradient is drawn anew, as in no training, by up to about 12 %.
+
+    Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
+    matrices that are stepped together, a few million numbers or the largest matrix twice
+    (bench/optimizer_memory.py).
 
     Args:
         params: a model, whose matrices inside the blocks are bounded and nothing else

@@ -6,9 +6,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from course_lib import GPT, AdamW2, GPTConfig, SpectralBound, bounded_parameters
+from course_lib.optim import SIGMA_FLOOR
 
 TAU = 0.05
 
@@ -132,6 +135,60 @@ def test_autocast_with_a_scaler_unscales_and_skips(make):
             for name in bounded_parameters(model):
                 assert 0 < moved(before[name], after[name]) <= 1.02 * TAU, name
     assert scaler.get_scale() == 2.0**9
+
+
+# --- AdamW2: which matrices it can hold ---------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from([1e-8, 1e-3, 1.0, 1e3, 1e8]),
+    st.sampled_from([1e-8, 1.0, 1e8]),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.integers(0, 99),
+)
+def test_a_step_is_within_tau_over_shapes_ranks_scales_and_precisions(m, n, rank, scale, size, dtype, seed):
+    """The gradients have rank 1 to 5: their signs, which Adam's first step takes, need not."""
+    g = torch.Generator().manual_seed(seed)
+
+    def drawn(scale):
+        return (scale * torch.randn(m, rank, generator=g) @ torch.randn(rank, n, generator=g)).to(dtype)
+
+    w = nn.Parameter(drawn(scale))
+    optimizer = AdamW2([w], lr=1e9, tau=TAU, weight_decay=0.0)  # lr enough to be cut at each scale
+    gradient = drawn(size)
+    for _ in range(3):
+        before = w.detach().double()
+        w.grad = gradient
+        optimizer.step()
+        sigma = torch.linalg.matrix_norm(before, 2).item()
+        # Rounding changes each entry of what is kept by a share u at most.
+        unit = torch.finfo(dtype).eps / 2 * math.sqrt(min(m, n)) * (1 + TAU) * max(sigma, SIGMA_FLOOR)
+        step = torch.linalg.matrix_norm(w.detach().double() - before, 2).item()
+        # A share for the estimate, as in test_adamw2.
+        assert step <= 1.1 * TAU * max(sigma, SIGMA_FLOOR) + 2 * unit
+        if dtype == torch.float32:
+            assert step >= 0.9 * TAU * max(sigma, SIGMA_FLOOR) - 2 * unit
+    assert optimizer.last_step["0"].rho.dtype == torch.float32
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels"])
+def test_convolutions_count_as_out_by_rest_in_any_memory_format(order):
+    kernel = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    w = nn.Parameter(kernel.to(memory_format=order))
+    flat = nn.Parameter(kernel.flatten(1))
+    convolution, matrix = (AdamW2([p], lr=1.0, tau=TAU, weight_decay=0.1) for p in (w, flat))
+    for seed in range(3):
+        before = w.detach().flatten(1)
+        gradient = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+        w.grad, flat.grad = gradient.to(memory_format=order), gradient.flatten(1)
+        convolution.step()
+        matrix.step()
+        lr = convolution.last_step["0"].lr.item()
+        assert moved(before, w.detach().flatten(1) + 0.1 * lr * before) <= 1.1 * TAU  # drawn anew
+    torch.testing.assert_close(w.detach().flatten(1), flat.detach(), rtol=1e-4, atol=1e-6)
 
 
 # --- AdamW2: copies, states, late parameters ----------------------------------------------------------
