@@ -45,6 +45,7 @@ class SpectralBound(Optimizer):
     so that σ₁(W_new − W_old) ≤ τ σ₁(W_old) after every step, and by Weyl's inequality σ₁ grows by 1 + τ at
     most. The *whole* step is inside the bound: learning rate, momentum, weight decay, whatever the optimizer
     does. In `AdamW2` the bound is on the update alone, by a smaller learning rate, and decay stays decoupled.
+    Source of the rule: arXiv 2505.21910, its abstract, for AdamW's update; around whole steps it is ours.
 
     What the inner optimizer remembers, it remembers as if it had made the whole step: momentum and second
     moments are made of gradients, which are not cut; an optimizer that keeps copies or averages of weights

@@ -235,6 +235,15 @@ def test_the_state_of_a_plain_adamw_is_taken_over_as_it_was_saved():
     torch.testing.assert_close(w, v, rtol=1e-5, atol=1e-7)  # the same formula in another order
 
 
+def test_decay_is_outside_the_bound_of_the_update():
+    w = weight(8, 5)
+    before = w.detach().clone()
+    optimizer = AdamW2([w], lr=1e-3, tau=TAU, weight_decay=200.0)  # decay alone moves W by 0.2, four times τ
+    steps(optimizer, 1)
+    assert not optimizer.last_step["0"].bound
+    torch.testing.assert_close(w.detach(), 0.8 * before - 1e-3 * w.grad.sign(), rtol=1e-5, atol=1e-6)
+
+
 def test_a_saved_tau_takes_the_place_of_ones_own():
     saved, ours = AdamW2([weight(8, 5)], tau=0.2), AdamW2([weight(8, 5)], tau=0.01)
     ours.load_state_dict(saved.state_dict())
