@@ -21,9 +21,9 @@ SHAPES = [(WIDTH, WIDTH)] * 4 + [(4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)]
 """Of a block of GPT-2 small; its embeddings (50,257 and 1,024 rows) are not bounded."""
 
 
-def whole_steps(name: str) -> pd.DataFrame:
+def whole_steps(name: str, most: int) -> pd.DataFrame:
     runs = {o: Run(preset(name, optimizer=o, probe_every=0)) for o in ("adamw", "adamw2")}
-    steps = runs["adamw"].config.steps
+    steps = min(most, runs["adamw"].config.steps)
     times = alternate({o: lambda r=r: r.step().loss for o, r in runs.items()}, steps - 5)
     thirds = np.array_split(np.arange(len(times)), 3)
     rows = [report(times.iloc[part], "adamw").loc["adamw2"] for part in [np.arange(len(times)), *thirds]]
@@ -76,14 +76,15 @@ def memory(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", default="live,study")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=600, help="of each preset, at most")
+    parser.add_argument("--rounds", type=int, default=10, help="of the optimizer alone; 0: leave it out")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     for name in filter(None, options.presets.split(",")):
         print(f"{name}: a whole training step")
-        print(whole_steps(name).to_string(), end="\n\n")
+        print(whole_steps(name, options.steps).to_string(), end="\n\n")
         print(memory(name), end="\n\n")
-    for lr, regime in ((1e-5, "nothing"), (1e-2, "everything")):
+    for lr, regime in ((1e-5, "nothing"), (1e-2, "everything")) if options.rounds else ():
         table, cut = gpt2_shapes(lr, options.rounds)
         print(f"optimizer alone, GPT-2 small's shapes, a learning rate that cuts {regime} ({cut:.0%} cut)")
         print(table.to_string(), end="\n\n")

@@ -4,7 +4,7 @@ Source: the abstract of "Taming Transformer Without Using Learning Rate Warmup" 
 ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cut so that it equals τ.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from course_lib import checks
+from course_lib.optim import groups
 from course_lib.optim.bounded import bounded_parameters
 from course_lib.optim.limit import Plan
 from course_lib.optim.stack import Member
@@ -43,9 +44,14 @@ class AdamW2(Optimizer):
     so that by Weyl's inequality σ₁(W − αΔW) ≤ (1 + τ) σ₁(W). Decay stays decoupled, W ← (1 − αλ)W − αΔW,
     with the α that was used. Both σ₁ are estimated by power iteration from the last step's vectors;
     σ₁(W) counts as at least `SIGMA_FLOOR`. A non-finite gradient does what it does in AdamW.
+    Source of the rule: arXiv 2505.21910, its abstract; how σ₁ is estimated and the floor are ours.
 
-    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
+    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 1.5 % in every
     step (bench/sigma.py); where every gradient is drawn anew, as in no training, by up to about 12 %.
+
+    Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
+    matrices that are stepped together, a few million numbers or the largest matrix twice
+    (bench/optimizer_memory.py).
 
     Args:
         params: a model, whose matrices inside the blocks are bounded and nothing else
@@ -62,7 +68,9 @@ class AdamW2(Optimizer):
         maximize: ascend instead of descend.
 
     Raises:
-        ValueError: a value out of range, or a sparse or complex gradient.
+        ValueError: a value out of range; a parameter twice, or one that is to be bounded and has no σ₁
+            (empty, sparse). In a step: a sparse or complex gradient, or other parameters than in the last
+            one. Nothing is changed then.
     """
 
     def __init__(
@@ -88,11 +96,13 @@ class AdamW2(Optimizer):
             "split": (0, 1),
         }
         self._forget()
+        self._members: list[Tensor] = []
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._forget()
+        self._count()
 
     def _forget(self) -> None:
         """Start anew with what is not kept in `state_dict`."""
@@ -101,13 +111,37 @@ class AdamW2(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         try:
-            _check_group(self.param_groups[-1])
+            self._check_group(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
+        self._count()
+
+    def _count(self) -> None:
+        self._members = [parameter for _, parameter, _ in groups.places(self.param_groups)]
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        checks.number("lr", group["lr"], "a number of at least 0", zero=True)
+        checks.number("eps", group["eps"], "a number of at least 0", zero=True)
+        checks.number("weight_decay", group["weight_decay"], "a number of at least 0", zero=True)
+        check_betas(group["betas"])
+        groups.check_tau(group["tau"], none=True)
+        found = list(groups.places(self.param_groups))
+        groups.check_once(found, group)
+        for name, parameter, its_group in found:
+            if its_group is group and _is_bounded(parameter, group) and not parameter.is_complex():
+                groups.check_matrix(name, parameter, group["split"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a saved state, also that of a plain AdamW, whose groups have no `tau`: then ours stay."""
+        groups.check_saved(state_dict, groups.places(self.param_groups))
+        for group in state_dict["param_groups"]:
+            groups.check_tau(group.get("tau"), none=True)
+            if group.get("amsgrad"):
+                raise ValueError(
+                    "the saved state is one with amsgrad=True: expected one without, AdamW2 has no third "
+                    "moment; start its moments anew"
+                )
         own = [{name: group[name] for name in ("tau", "split")} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, ours in zip(self.param_groups, own, strict=True):
@@ -136,13 +170,19 @@ class AdamW2(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = list(self._with_gradients())
+        for group in self.param_groups:
+            groups.check_tau(group["tau"], none=True)
+        everything = list(groups.places(self.param_groups))
+        groups.check_unchanged(everything, self._members, type(self).__name__)
+        found = [(group, name, p) for name, p, group in everything if p.grad is not None]
         for _, name, parameter in found:  # all of them before the first is moved
-            self._prepare(name, parameter)
+            _check_gradient(name, parameter)
+        for _, _, parameter in found:
+            self._prepare(parameter)
         bounded: list[Member] = []
         free: list[tuple[dict[str, Any], Tensor, Tensor]] = []
         for group, name, p in found:
-            if group["tau"] is not None and p.ndim >= 2:
+            if _is_bounded(p, group):
                 bounded.append(Member(group, group["split"], name, p))
             else:
                 free.append((group, p, local(p)))
@@ -155,34 +195,15 @@ class AdamW2(Optimizer):
             chunk.add()
         return loss
 
-    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-        """Group, name and parameter of all that have a gradient."""
-        position = 0
-        for group in self.param_groups:
-            names = group.get("param_names")
-            for i, parameter in enumerate(group["params"]):
-                if parameter.grad is not None:
-                    yield group, (names[i] if names else str(position + i)), parameter
-            position += len(group["params"])
-
-    def _prepare(self, name: str, parameter: Tensor) -> None:
-        grad = parameter.grad
-        assert grad is not None
-        if grad.is_sparse or grad.is_complex():
-            kind = "sparse" if grad.is_sparse else "complex"
-            raise ValueError(
-                f"gradient of {name} is {kind}: expected a dense real one; "
-                "leave this parameter to another optimizer"
-            )
+    def _prepare(self, parameter: Tensor) -> None:
         state = self.state[parameter]
         if "exp_avg" not in state:
             state["step"] = torch.zeros(())
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         # The fused kernel of an accelerator counts there; elsewhere counting on the CPU is no sync.
-        place = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
-        if state["step"].device != place:
-            state["step"] = state["step"].to(place)
+        if parameter.is_cuda or not state["step"].is_cpu:
+            state["step"] = state["step"].to(parameter.device if parameter.is_cuda else "cpu")
 
     def _adamw(self, steps: Iterable[tuple[dict[str, Any], Tensor, Tensor]], *, decay: bool) -> None:
         """torch's own AdamW step with each parameter's gradient and moments, made on the tensor beside it."""
@@ -224,13 +245,18 @@ def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def _check_group(group: dict[str, Any]) -> None:
-    checks.number("lr", group["lr"], "a number of at least 0", zero=True)
-    checks.number("eps", group["eps"], "a number of at least 0", zero=True)
-    checks.number("weight_decay", group["weight_decay"], "a number of at least 0", zero=True)
-    check_betas(group["betas"])
-    if group["tau"] is not None:
-        checks.number("tau", group["tau"], "a positive number, or None for no bound; try 0.05")
+def _is_bounded(parameter: Tensor, group: dict[str, Any]) -> bool:
+    return group["tau"] is not None and parameter.ndim >= 2
+
+
+def _check_gradient(name: str, parameter: Tensor) -> None:
+    grad = parameter.grad
+    if grad is not None and (grad.is_sparse or grad.is_complex()):
+        kind = "sparse" if grad.is_sparse else "complex"
+        raise ValueError(
+            f"gradient of {name} is {kind}: expected a dense real one; "
+            "leave this parameter to another optimizer"
+        )
 
 
 def check_betas(betas: tuple[float, float]) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from course_lib import checks
+from course_lib.optim import groups
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
+from course_lib.optim.groups import check_matrix, check_tau
 from course_lib.optim.limit import KNOWN, Plan
-from course_lib.optim.stack import Member, is_sharded
+from course_lib.optim.stack import Member
 
 _KEY = "spectral_bound"
 """Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
@@ -45,6 +46,7 @@ class SpectralBound(Optimizer):
     so that σ₁(W_new − W_old) ≤ τ σ₁(W_old) after every step, and by Weyl's inequality σ₁ grows by 1 + τ at
     most. The *whole* step is inside the bound: learning rate, momentum, weight decay, whatever the optimizer
     does. In `AdamW2` the bound is on the update alone, by a smaller learning rate, and decay stays decoupled.
+    Source of the rule: arXiv 2505.21910, its abstract, for AdamW's update; around whole steps it is ours.
 
     What the inner optimizer remembers, it remembers as if it had made the whole step: momentum and second
     moments are made of gradients, which are not cut; an optimizer that keeps copies or averages of weights
@@ -60,7 +62,8 @@ class SpectralBound(Optimizer):
     which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
     the rounding of W to its own precision. Of matrices that FSDP2 spreads by rows over processes, only
     products with vectors are exchanged. No part of a step waits for the device. Memory: a copy of the
-    bounded matrices, W_old, during a step; between steps the vectors only, 16 columns for each matrix.
+    bounded matrices, W_old, that is kept for the next step, and vectors, 16 rows for each matrix
+    (bench/optimizer_memory.py); `state_dict` has the vectors only.
 
     Args:
         optimizer: what makes the steps, any `torch.optim.Optimizer`.
@@ -83,7 +86,7 @@ class SpectralBound(Optimizer):
         names: Iterable[str] | None = None,
     ) -> None:
         self.optimizer = _check_optimizer(optimizer)
-        self.tau = _check_tau(tau)
+        self.tau = check_tau(tau)
         self._named = _named_matrices(model, names)
         self._known: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self._forget()
@@ -214,8 +217,9 @@ class SpectralBound(Optimizer):
         for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before_loading(self, state_dict) or state_dict
         known = self._loaded(state_dict.pop(_KEY, {}))
+        groups.check_saved(state_dict, self._places())
         for group in state_dict.get("param_groups", ()):
-            _check_tau(group.get("tau"), none=True)
+            check_tau(group.get("tau"), none=True)
         taus = [group["tau"] for group in self.param_groups]
         self.optimizer.load_state_dict(state_dict)
         for group, tau in zip(self.param_groups, taus, strict=True):
@@ -234,10 +238,7 @@ class SpectralBound(Optimizer):
             if parameter is None or tuple(saved["shape"]) != tuple(parameter.shape):
                 here = f"shape {tuple(parameter.shape)}" if parameter is not None else "no such parameter"
                 name = names[position] if parameter is not None else position
-                raise ValueError(
-                    f"saved state of parameter {name} has shape {tuple(saved['shape'])}: expected {here}; "
-                    "load it into an optimizer over the same model"
-                )
+                raise ValueError(groups.shapes_differ(name, saved["shape"], here))
             # Copies on the parameter's device, in their own precision.
             loaded[parameter] = {
                 name: saved[name].detach().clone().to(parameter.device) for name in KNOWN if name in saved
@@ -261,14 +262,8 @@ class SpectralBound(Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _places(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
-        """Name or position, parameter and group of all that the optimizer holds."""
-        position = 0
-        for group in self.param_groups:
-            names = group.get("param_names")
-            for i, parameter in enumerate(group["params"]):
-                yield (names[i] if names else str(position)), parameter, group
-                position += 1
+    def _places(self) -> Iterator[groups.Place]:
+        return groups.places(self.param_groups)
 
     def _targets(self) -> Iterator[tuple[str, BoundedMatrix, dict[str, Any]]]:
         """Name, matrix and group of all that is bounded."""
@@ -282,28 +277,15 @@ class SpectralBound(Optimizer):
                 yield name, BoundedMatrix(parameter, reason="the optimizer holds it"), group  # type: ignore[arg-type]
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        _check_tau(group.get("tau"), none=True)
-        seen = set()
-        for name, parameter, its_group in self._places():
-            if its_group is group and parameter in seen:
-                raise ValueError(
-                    f"parameter {name} is listed twice: expected each once; take it out of the list"
-                )
-            seen.add(parameter)
+        check_tau(group.get("tau"), none=True)
+        groups.check_once(self._places(), group)
         for name, matrix, _ in self._targets():
-            _check_matrix(name, matrix)
+            check_matrix(name, matrix.parameter, matrix.split)
 
     def _check_groups(self) -> None:
         for group in self.param_groups:
-            _check_tau(group.get("tau"), none=True)
-        now = [*self._places(), ("nothing", None, {})]
-        for (name, parameter, _), member in zip(now, [*self._members, None], strict=False):
-            if parameter is not member:
-                raise ValueError(
-                    f"the param groups have changed, and hold {name} where another parameter was: "
-                    f"expected the {len(self._members)} of the last step; "
-                    "use add_param_group, or make a new SpectralBound"
-                )
+            check_tau(group.get("tau"), none=True)
+        groups.check_unchanged(self._places(), self._members, type(self).__name__)
 
     def _nothing_to_bound(self, model: nn.Module | None) -> str:
         inner = type(self.optimizer).__name__
@@ -348,33 +330,3 @@ def _check_optimizer(optimizer: Any) -> Optimizer:
             f"optimizer is {kind}, which has a tau already: expected one without; wrap torch.optim.AdamW, say"
         )
     return optimizer
-
-
-def _check_tau(tau: Any, *, none: bool = False) -> Any:
-    if tau is None and none:
-        return None
-    hint = "a positive number, or None for a group without a bound" if none else "a positive number"
-    return checks.number("tau", tau, f"{hint}; try 0.05")
-
-
-def _check_matrix(name: str, matrix: BoundedMatrix) -> None:
-    parameter = matrix.parameter
-    dim, parts = matrix.split
-    if is_sharded(parameter) and dim == 0 and parts > 1:
-        raise ValueError(
-            f"parameter {name} is sharded by rows, and holds {parts} matrices one below the other: expected "
-            "them side by side, or one; name the others with names=[...], or keep this one unsharded"
-        )
-    shape = tuple(parameter.shape)
-    if parameter.layout != torch.strided:
-        odd = f"sparse ({parameter.layout})"
-    elif not parameter.is_floating_point():
-        odd = f"{'complex' if parameter.is_complex() else 'not real'} ({parameter.dtype})"
-    elif 0 in shape:
-        odd = f"empty, of shape {shape}"
-    else:
-        return
-    raise ValueError(
-        f"parameter {name} is {odd}: expected a dense real matrix; "
-        "leave it to another optimizer, or out of the bound with tau=None for its group"
-    )

@@ -1,0 +1,105 @@
+"""What both bounded optimizers ask of their param groups and of a saved state, and how they refuse it.
+
+Checked before anything is changed, so that an optimizer that refuses is as it was.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checks
+from course_lib.optim.stack import Split, is_sharded
+
+Place = tuple[str, Tensor, dict[str, Any]]
+"""Name (position, where it has none), parameter and group."""
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What torch's optimizers keep in the parameter's own shape, and would read beyond its end if it is not."""
+
+
+def places(groups: Iterable[dict[str, Any]]) -> Iterator[Place]:
+    """All that an optimizer holds, in its order."""
+    position = 0
+    for group in groups:
+        names = group.get("param_names")
+        for i, parameter in enumerate(group["params"]):
+            yield (names[i] if names else str(position)), parameter, group
+            position += 1
+
+
+def check_tau(tau: Any, *, none: bool = False) -> Any:
+    """τ has to be a positive number; where `none`, None says that a group is not bounded."""
+    if tau is None and none:
+        return None
+    hint = "a positive number, or None for a group without a bound" if none else "a positive number"
+    return checks.number("tau", tau, f"{hint}; try 0.05")
+
+
+def check_once(found: Iterable[Place], group: dict[str, Any]) -> None:
+    """No parameter of `group` may stand in it, or in an earlier one, before."""
+    seen = set()
+    for name, parameter, its_group in found:
+        if its_group is group and parameter in seen:
+            raise ValueError(f"parameter {name} is listed twice: expected each once; take it out of the list")
+        seen.add(parameter)
+
+
+def check_unchanged(found: Iterable[Place], members: Sequence[Tensor], kind: str) -> None:
+    """The param groups have to hold what they held in the last step."""
+    now: list[tuple[str, Tensor | None, Any]] = [*found, ("nothing", None, {})]
+    for (name, parameter, _), member in zip(now, [*members, None], strict=False):
+        if parameter is not member:
+            raise ValueError(
+                f"the param groups have changed, and hold {name} where another parameter was: "
+                f"expected the {len(members)} of the last step; "
+                f"use add_param_group, or make a new {kind}"
+            )
+
+
+def check_matrix(name: str, parameter: Tensor, split: Split) -> None:
+    """A bounded parameter has to have a σ₁, and parts that it can be cut into."""
+    dim, parts = split
+    if is_sharded(parameter) and dim == 0 and parts > 1:
+        raise ValueError(
+            f"parameter {name} is sharded by rows, and holds {parts} matrices one below the other: expected "
+            "them side by side, or one; name the others with names=[...], or keep this one unsharded"
+        )
+    shape = tuple(parameter.shape)
+    if not (0 <= dim < parameter.ndim and parts >= 1 and shape[dim] % parts == 0):
+        raise ValueError(
+            f"split of parameter {name} is {split}: expected (dim, parts) that cuts its shape {shape} "
+            "into equal parts; (0, 1) leaves it whole"
+        )
+    if parameter.layout != torch.strided:
+        odd = f"sparse ({parameter.layout})"
+    elif not parameter.is_floating_point():
+        odd = f"{'complex' if parameter.is_complex() else 'not real'} ({parameter.dtype})"
+    elif 0 in shape:
+        odd = f"empty, of shape {shape}"
+    else:
+        return
+    raise ValueError(
+        f"parameter {name} is {odd}: expected a dense real matrix; "
+        "leave it to another optimizer, or out of the bound with tau=None for its group"
+    )
+
+
+def check_saved(state_dict: Mapping[str, Any], found: Iterable[Place]) -> None:
+    """Each saved moment has to have the shape of the parameter that it is for."""
+    saved = [i for group in state_dict.get("param_groups", ()) for i in group.get("params", ())]
+    # Groups of other sizes are refused by torch.
+    for i, (name, parameter, _) in zip(saved, found, strict=False):
+        for moment in MOMENTS:
+            tensor = state_dict.get("state", {}).get(i, {}).get(moment)
+            if isinstance(tensor, Tensor) and tensor.shape != parameter.shape:
+                raise ValueError(shapes_differ(name, tensor.shape, f"shape {tuple(parameter.shape)}"))
+
+
+def shapes_differ(name: object, saved: Sequence[int], here: str) -> str:
+    """What to say of a saved tensor of another shape than here."""
+    return (
+        f"saved state of parameter {name} has shape {tuple(saved)}: expected {here}; "
+        "load it into an optimizer over the same model"
+    )
