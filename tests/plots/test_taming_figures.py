@@ -144,8 +144,10 @@ def test_the_title_of_which_names_the_choice_and_the_best(pictures):
 
 
 def test_the_title_of_tau_names_the_good_range(pictures):
-    assert pictures["tau"].title.startswith("From τ = 0.02 to 0.1 the loss is within 0.05 nats of the best")
-    assert "at τ = 0.005 it is 0.50 worse" in pictures["tau"].title
+    assert pictures["tau"].title.startswith(
+        "With τ = 0.02, 0.05 and 0.1 the loss is within 0.1 nats of the best"
+    )
+    assert "with τ = 0.005 it is 0.50 worse" in pictures["tau"].title
     assert list(good_taus(TAUS, slack=0.035)) == [0.02, 0.05]
 
 
