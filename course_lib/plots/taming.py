@@ -79,11 +79,15 @@ def sensitivity_table(frame: pd.DataFrame, initial: float) -> pd.DataFrame:
         initial: loss of the untrained model, nats.
     """
     mean = _by_lr(frame)
+    # A learning rate that an arm was not run at is left out; a loss that is NaN is a run that diverged.
+    tried = frame.groupby("arm")["lr"].unique()
     return pd.DataFrame(
         {
             "best loss": mean.min(axis=1),
             "at lr": mean.idxmin(axis=1),
-            "sensitivity": [lr_sensitivity(row.to_numpy(), initial) for _, row in mean.iterrows()],
+            "sensitivity": [
+                lr_sensitivity(row[tried[arm]].to_numpy(), initial) for arm, row in mean.iterrows()
+            ],
         }
     )
 
@@ -107,6 +111,7 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     for arm, row in mean.iterrows():
         runs = frame[frame["arm"] == arm].groupby("lr")["final_val_loss"]
         style = _style(str(arm))
+        row = row.dropna()  # not every arm has every learning rate
         curve.plot(row, marker="o", markersize=4, linewidth=2, label=SENSITIVITY_LABELS[str(arm)], **style)
         curve.fill_between(row.index, runs.min(), runs.max(), color=style["color"], alpha=0.15, linewidth=0)
         place = table.loc[arm]
