@@ -111,7 +111,7 @@ class _Peak(threading.Thread):
 
 
 def _held(process: psutil.Process, *, shared: bool) -> int:
-    """Resident bytes; of pages that are shared (torch's, say) its part, where the system tells: Linux does."""
+    """Resident bytes; of pages that are shared (such as torch's) its part, where the system tells it."""
     if shared:
         proportional = getattr(process.memory_full_info(), "pss", 0)
         if proportional:
