@@ -105,7 +105,7 @@ class _Peak(threading.Thread):
             total = 0
             children = own.children(recursive=True)
             for child in children:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with contextlib.suppress(psutil.Error):  # it has just ended
                     total += _held(child, shared=len(children) > 1)
             self.bytes = max(self.bytes, total)
 
