@@ -4,7 +4,8 @@
     python bench/notebooks.py notebooks/01_attention_and_entropy.ipynb
 
 Budget: 60 seconds and 1,000 MB each, 600 seconds for the whole course, on two cores. Memory is the kernel's
-resident set, its peak sampled every 50 ms; seconds include its start. Exits with 1 if a notebook fails
+resident set (with the processes that it starts, shared pages once), its peak sampled every 50 ms; seconds
+include its start. Exits with 1 if a notebook fails
 or the budget is exceeded. --slack multiplies the seconds (not the memory) for a machine that others use too;
 --kept takes the executions of build/notebooks that still hold.
 """

@@ -36,7 +36,8 @@ class Execution:
     seconds: float
     """From before the kernel starts to after it has ended."""
     megabytes: float
-    """Peak of the kernel's resident set, sampled every 50 ms."""
+    """Peak of the kernel's resident set, sampled every 50 ms; while it has processes of its own, of all of
+    them, with pages that they share counted once."""
     problem: str
     """The line that says what went wrong; empty if every cell ran."""
     file: str
@@ -91,7 +92,7 @@ def _execute(path: Path, out: Path) -> Execution:
 
 
 class _Peak(threading.Thread):
-    """Watches the resident set of the kernels that this process has started."""
+    """Watches the memory of the kernels that this process has started, and of what they have started."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -102,10 +103,20 @@ class _Peak(threading.Thread):
         own = psutil.Process()
         while not self.over.wait(0.05):
             total = 0
-            for child in own.children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += child.memory_info().rss
+            children = own.children(recursive=True)
+            for child in children:
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    total += _held(child, shared=len(children) > 1)
             self.bytes = max(self.bytes, total)
+
+
+def _held(process: psutil.Process, *, shared: bool) -> int:
+    """Resident bytes; of pages that are shared (such as torch's) its part, where the system tells it."""
+    if shared:
+        proportional = getattr(process.memory_full_info(), "pss", 0)
+        if proportional:
+            return int(proportional)
+    return int(process.memory_info().rss)
 
 
 def _digest(path: Path) -> str:

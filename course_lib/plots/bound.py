@@ -37,13 +37,12 @@ def growth_shares(shares: Mapping[str, Values]) -> Picture:
     """How much of the growth that Weyl allows was used: one row of dots per kind of update.
 
     Args:
-        shares: name → (σ₁(W − αΔW) − σ₁(W)) / (ασ₁(ΔW)), any number of draws.
+        shares: name → (σ₁(W − αΔW) − σ₁(W)) / (ασ₁(ΔW)), any number of draws. An arm has its colour.
     """
     figure, ((axis,),) = panels(8.4, 0.55 * len(shares) + 1.7)
-    names = list(shares)
-    for row, name in enumerate(names):
-        values = np.asarray(shares[name])
-        color = LAYER_COLORS[row % len(LAYER_COLORS)]
+    names = [ARM_LABELS.get(arm, arm) for arm in shares]
+    for row, (arm, values) in enumerate(shares.items()):
+        color = ARM_COLORS.get(arm, REFERENCE_COLOR)
         axis.plot(values, np.full(len(values), row), "o", color=color, alpha=0.25, markersize=6)
         axis.plot(np.median(values), row, "|", color=color, markersize=22, markeredgewidth=3)
     for edge in (-1, 1):
@@ -51,7 +50,7 @@ def growth_shares(shares: Mapping[str, Values]) -> Picture:
     axis.set_yticks(range(len(names)), names)
     axis.set(xlim=(-1.08, 1.08), ylim=(len(names) - 0.5, -0.5))
     label(axis, "growth of σ₁, as a share of what Weyl allows (bar: median)", "update")
-    facts = [f"{np.median(shares[name]):.2f} ({name})" for name in names]
+    facts = [f"{np.median(v):.2f} ({name})" for name, v in zip(names, shares.values(), strict=True)]
     most = max(float(np.abs(values).max()) for values in shares.values())
     kept = "None exceeds what Weyl allows" if most <= 1 + 1e-4 else "Some exceed what Weyl allows"
     title = f"{kept}; median share used {listed(facts)}"

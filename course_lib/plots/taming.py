@@ -79,11 +79,15 @@ def sensitivity_table(frame: pd.DataFrame, initial: float) -> pd.DataFrame:
         initial: loss of the untrained model, nats.
     """
     mean = _by_lr(frame)
+    # A learning rate that an arm was not run at is left out; a loss that is NaN is a run that diverged.
+    tried = frame.groupby("arm")["lr"].unique()
     return pd.DataFrame(
         {
             "best loss": mean.min(axis=1),
             "at lr": mean.idxmin(axis=1),
-            "sensitivity": [lr_sensitivity(row.to_numpy(), initial) for _, row in mean.iterrows()],
+            "sensitivity": [
+                lr_sensitivity(row[tried[arm]].to_numpy(), initial) for arm, row in mean.iterrows()
+            ],
         }
     )
 
@@ -107,6 +111,7 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     for arm, row in mean.iterrows():
         runs = frame[frame["arm"] == arm].groupby("lr")["final_val_loss"]
         style = _style(str(arm))
+        row = row.dropna()  # not every arm has every learning rate
         curve.plot(row, marker="o", markersize=4, linewidth=2, label=SENSITIVITY_LABELS[str(arm)], **style)
         curve.fill_between(row.index, runs.min(), runs.max(), color=style["color"], alpha=0.15, linewidth=0)
         place = table.loc[arm]
@@ -181,7 +186,7 @@ def which_matrices(frame: pd.DataFrame, chosen: str, line: tuple[str, float]) ->
     return finish(figure, title, f"Mean final loss by what is bounded: {facts}.")
 
 
-def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.05) -> Picture:
+def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.1) -> Picture:
     """Final loss against τ.
 
     Args:
@@ -205,17 +210,16 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
         axis.axhline(loss, color=ARM_COLORS[arm], linestyle="--", linewidth=1.5, label=ARM_LABELS[arm])
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     label(axis, "τ", "validation loss at the last step (nats)")
-    good = mean.index[mean <= mean.min() + slack]
-    worst = mean.idxmax()
+    good, worst = good_taus(frame, slack), mean.idxmax()
     title = (
-        f"From τ = {good.min():g} to {good.max():g} the loss is within {slack:g} nats of the best "
-        f"({mean.min():.2f}); at τ = {worst:g} it is {mean[worst] - mean.min():.2f} worse"
+        f"With τ = {listed([f'{tau:g}' for tau in good])} the loss is within {slack:g} nats of the best "
+        f"({mean.min():.2f}); with τ = {worst:g} it is {mean[worst] - mean.min():.2f} worse"
     )
     facts = "; ".join(f"τ {tau:g}: {loss:.2f}" for tau, loss in mean.items())
     return finish(figure, title, f"Mean final loss against τ. {facts}.")
 
 
-def good_taus(frame: pd.DataFrame, slack: float = 0.05) -> np.ndarray:
+def good_taus(frame: pd.DataFrame, slack: float) -> np.ndarray:
     """The values of τ whose mean final loss is within `slack` nats of the best."""
     mean = frame.groupby("tau")["final_val_loss"].mean()
     return np.asarray(mean.index[mean <= mean.min() + slack])

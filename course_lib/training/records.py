@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from torch import Tensor
 
 from course_lib.probes import HEAD_QUANTITIES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("step", "layer", "head", "matrix", "quantity", "value")
 """Of the table. `layer`, `head` and `matrix` are missing where a value belongs to none."""
@@ -77,7 +80,7 @@ def probed(records: Iterable[Record], quantity: str) -> tuple[npt.NDArray[np.int
     return steps, np.stack(values) if values else np.empty((0, 0), dtype=np.float32)
 
 
-def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence[int]) -> pd.DataFrame:
+def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence[int]) -> "pd.DataFrame":
     """Records as rows (step, layer, head, matrix, quantity, value), for pandas and seaborn.
 
     Args:
@@ -104,6 +107,8 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence
                     (r.step, layer_of(name), None, name, quantity, float(value))
                     for name, value in zip(matrices, values, strict=True)
                 ]
+    import pandas as pd  # here: half of what importing course_lib would take
+
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"layer": "Int64", "head": "Int64"})
 

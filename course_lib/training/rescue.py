@@ -13,9 +13,8 @@ they saw.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 
 from course_lib import checks
@@ -26,6 +25,9 @@ from course_lib.training.run import Run
 from course_lib.training.schedule import schedule_factor, warmup_factor
 from course_lib.training.snapshot import Change, Snapshot
 from course_lib.training.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEMORY = 64e6
 """Bytes of snapshots that a search keeps at most, unless told otherwise."""
@@ -224,9 +226,11 @@ class Rescue:
         first_lost = min((t.step for t in self.trials if not t.saved), default=inf)
         return self.last_saved is None or self.last_saved < first_lost
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """The trials as a table, by step."""
         trials = sorted(self.trials, key=lambda trial: trial.step)
+        import pandas as pd  # here, as in `records`
+
         return pd.DataFrame([asdict(t) for t in trials], columns=list(Trial.__annotations__))
 
     def __str__(self) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +42,9 @@ from course_lib.training.records import Record, to_frame
 from course_lib.training.schedule import schedule_factor, warmup_factor
 from course_lib.training.snapshot import Change, Settings, Snapshot
 from course_lib.training.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROBE_SEQUENCES = 2
 """Sequences or images that the probes look at, from the validation data, the same ones throughout a run."""
@@ -338,7 +340,7 @@ class Run:
         verdict = judge(self.records, self.task.reference, ranks, finished=self.finished)
         return replace(verdict, rank_unit=self.rank_unit)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """The records as a table (step, layer, head, matrix, quantity, value)."""
         return to_frame(self.records, list(self.matrices), self.heads)
 

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 25
 LARGEST_MEDIAN = 5
-TRAINS = re.compile(r"\btrain\(|\.start\(\)|\.step\(\)|islice\(|for \w+ in run\b")
+TRAINS = re.compile(r"\btrain\(|\.start\(\)|\.step\(\)|islice\(|for \w+ in run\b(?!\.)")
 """What a cell that trains has in it."""
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -137,6 +137,16 @@ def test_the_table_beside_the_curve_has_best_loss_and_sensitivity():
     assert table.loc["adamw-warmup", "at lr"] == 1e-2
 
 
+def test_a_learning_rate_that_an_arm_lacks_is_left_out_and_one_that_ends_in_nan_is_not():
+    frame = curves()
+    at_top = (frame["arm"] == "adamw-warmup") & (frame["lr"] == RATES[-1])
+    lacking = sensitivity_table(frame[~at_top], 4.1)
+    assert lacking.loc["adamw-warmup", "sensitivity"] == pytest.approx((2.2 - 1.8) / 2)
+    assert sensitivity_chart(frame[~at_top], 4.1, LINE).title
+    diverged = sensitivity_table(frame.assign(final_val_loss=frame["final_val_loss"].mask(at_top)), 4.1)
+    assert diverged.loc["adamw-warmup", "sensitivity"] > 0.8
+
+
 def test_the_title_of_which_names_the_choice_and_the_best(pictures):
     assert "W_q, W_k: 2.36, place 3 of 4" in pictures["which"].title
     assert "best on W_q, W_k + MLPs (1.91)" in pictures["which"].title
@@ -144,8 +154,10 @@ def test_the_title_of_which_names_the_choice_and_the_best(pictures):
 
 
 def test_the_title_of_tau_names_the_good_range(pictures):
-    assert pictures["tau"].title.startswith("From τ = 0.02 to 0.1 the loss is within 0.05 nats of the best")
-    assert "at τ = 0.005 it is 0.50 worse" in pictures["tau"].title
+    assert pictures["tau"].title.startswith(
+        "With τ = 0.02, 0.05 and 0.1 the loss is within 0.1 nats of the best"
+    )
+    assert "with τ = 0.005 it is 0.50 worse" in pictures["tau"].title
     assert list(good_taus(TAUS, slack=0.035)) == [0.02, 0.05]
 
 
