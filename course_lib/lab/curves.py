@@ -3,7 +3,7 @@
 import numpy as np
 
 from course_lib.lab.branches import Branch
-from course_lib.lab.chart import Array, thinned
+from course_lib.lab.marks import Array, thinned
 from course_lib.training import Verdict, mean_over_heads
 from course_lib.training.records import layer_of
 

@@ -7,11 +7,19 @@ import ipywidgets
 import numpy as np
 import torch
 
-from course_lib.lab.chart import Array, Chart, figure_of, grid_of, name_ticks, picture_axes, set_line
-from course_lib.lab.controls import hint_html, row
-from course_lib.lab.maps import head_picture, strip_picture
+from course_lib.lab.chart import Chart
+from course_lib.lab.controls import Quiet, hint_html, row
+from course_lib.lab.maps import NOTHING_SEEN, head_picture, strip_picture
+from course_lib.lab.marks import (
+    Array,
+    LivePicture,
+    figure_of,
+    grid_of,
+    name_ticks,
+    picture_axes,
+    set_line,
+)
 from course_lib.lab.ratios import StepSizes
-from course_lib.lab.threads import Quiet
 from course_lib.plots.palette import LAYER_COLORS
 from course_lib.probes import SEC_DIRECTIONS, Observation, site_spectrum
 from course_lib.training import Run
@@ -31,23 +39,19 @@ class Strip:
         self.x = bqplot.LinearScale(min=0.0, max=1.0)
         self.y = bqplot.LinearScale(min=0.0, max=1.0)
         self.axes = picture_axes(self.x, self.y, "step", "layer")
-        self._pictures = [ipywidgets.Image(value=strip_picture(np.ones((1, 1))), format="png") for _ in "ab"]
-        self.mark = bqplot.Image(image=self._pictures[0], scales={"x": self.x, "y": self.y})
-        self.figure = figure_of(title, self.axes, [self.mark])
+        self.picture = LivePicture({"x": self.x, "y": self.y}, NOTHING_SEEN)
+        self.figure = figure_of(title, self.axes, [self.picture.mark])
 
-    def reset(self, layers: int) -> None:
-        """Show a model of so many layers."""
+    def reset(self, layers: int, steps: int) -> None:
+        """Show a run of so many steps of a model of so many layers, of which nothing is known yet."""
         every = -(-layers // 8)
         name_ticks(self.axes[1], {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)})
+        self.x.max = float(steps)
+        self.picture.show(NOTHING_SEEN, x=np.array([0.0, self.x.max]))
 
     def draw(self, steps: Array, values: Array) -> None:
         """Show values (layers, n) from 0 to 1 at steps (n,)."""
-        end = float(max(steps[-1], 1))
-        self._pictures.reverse()  # bqplot redraws a picture when it is handed another one
-        self._pictures[0].value = strip_picture(values)
-        self.x.max = end
-        with self.mark.hold_sync():
-            self.mark.image, self.mark.x = self._pictures[0], np.array([0.0, end])
+        self.picture.show(strip_picture(values), x=np.array([0.0, float(max(steps[-1], 1))]))
 
 
 class Inside:
@@ -69,7 +73,7 @@ class Inside:
         self.head = _dropdown("head", "Of the map; thick in the spectrum")
         self.entropy = Strip("Entropy by layer (dark 0, light 1)")
         self.sec = Strip(f"SEC({SEC_DIRECTIONS}) by layer (dark 0, light 1)")
-        self.spectrum = Chart("Spectrum of W_qᵀW_k", "σᵢ", LAYER_COLORS, log=True)
+        self.spectrum = Chart("Spectrum of W_qᵀW_k", "singular value σᵢ", LAYER_COLORS, log=True)
         self.spectrum.x_axis.label = "i (grey: first kept moment)"
         self._make_map()
         self.ratios = StepSizes()
@@ -85,9 +89,8 @@ class Inside:
         axes = picture_axes(x, y, "key (left to right)", "query (top to bottom)")
         for axis in axes:
             axis.num_ticks = 0
-        self._maps = [ipywidgets.Image(value=strip_picture(np.ones((1, 1))), format="png") for _ in "ab"]
-        self.map = bqplot.Image(image=self._maps[0], scales={"x": x, "y": y})
-        self.map_figure = figure_of("Attention map", axes, [self.map])
+        self.map = LivePicture({"x": x, "y": y}, NOTHING_SEEN)
+        self.map_figure = figure_of("Attention map", axes, [self.map.mark])
 
     def reset(self) -> None:
         """Another branch, maybe of another model."""
@@ -97,8 +100,8 @@ class Inside:
             for menu, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
                 if list(menu.options) != list(range(1, n + 1)):
                     menu.options = list(range(1, n + 1))
-        self.entropy.reset(len(run.sites))
-        self.sec.reset(len(run.sites))
+        for strip in (self.entropy, self.sec):
+            strip.reset(len(run.sites), run.config.steps)
         self.ratios.reset(run)
         first, _ = self._first(run)
         n = first.shape[-1]
@@ -150,10 +153,8 @@ class Inside:
         if shown.observation is None:
             return
         head = self._head(shown)
-        self._maps.reverse()
-        self._maps[0].value = head_picture(shown.observation.maps[self.layer.value - 1][head])
-        self.map.image = self._maps[0]
-        self.map_figure.title = f"Map of layer {self.layer.value}, head {head + 1} (dark: more)"
+        self.map.show(head_picture(shown.observation.maps[self.layer.value - 1][head]))
+        self.map_figure.title = f"Map, layer {self.layer.value}, head {head + 1} (dark: more)"
 
     def _words(self, shown: Run) -> str:
         """What the panels show, for those who cannot see them."""

@@ -11,11 +11,12 @@ import ipywidgets
 
 from course_lib.devices import use_available_cores
 from course_lib.lab.branching import Branching
-from course_lib.lab.controls import LIVE_SETTINGS, STYLE, Controls, off_to_none
+from course_lib.lab.controls import LIVE_SETTINGS, Controls, Quiet, off_to_none
 from course_lib.lab.drawers import Drawer, Drawers
 from course_lib.lab.panels import Panels
 from course_lib.lab.session import LOCK, NOTHING, forget, sessions
-from course_lib.lab.threads import Quiet, release_threads_after_cells
+from course_lib.lab.style import STYLE
+from course_lib.lab.threads import release_threads_after_cells
 from course_lib.lab.words import (
     OPTIMIZER_NAMES,
     advice_html,

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from torch import Tensor
 
-from course_lib.lab.chart import Array
+from course_lib.lab.marks import Array
 
 TILE = 64
 """Pixels that an attention map takes at most in the picture of all maps."""
@@ -72,3 +72,6 @@ def png(values: Array) -> bytes:
 
 _STRIP_COLORS = colormaps["mako"].with_extremes(bad="#FFFFFF")
 _MAP_COLORS = colormaps["mako_r"].with_extremes(bad="#FFFFFF")
+
+NOTHING_SEEN = png(np.full((1, 1), np.nan))
+"""A white picture."""

@@ -7,9 +7,19 @@ import ipywidgets
 import numpy as np
 
 from course_lib.lab.branches import Branch, Branches
-from course_lib.lab.chart import Chart, cell, figure_of, grid_of, name_ticks, picture_axes, set_line, thinned
+from course_lib.lab.chart import Chart
 from course_lib.lab.curves import Curves, side_by_side
-from course_lib.lab.maps import MAX_TILES, map_picture, png
+from course_lib.lab.maps import MAX_TILES, NOTHING_SEEN, map_picture
+from course_lib.lab.marks import (
+    LivePicture,
+    cell,
+    figure_of,
+    grid_of,
+    name_ticks,
+    picture_axes,
+    set_line,
+    thinned,
+)
 from course_lib.lab.words import branch_table_html, legend_html, number, verdict_html
 from course_lib.models import DISTRIBUTIONS
 from course_lib.plots.palette import LAYER_COLORS
@@ -44,20 +54,17 @@ class Panels:
         self.verdict = ipywidgets.HTML(layout=cell())
         self._make_maps()
         self._curves: dict[Branch, Curves] = {}
-        self._changing = [*(c.lines for c in self.charts), *self._pictures, self.maps, self.verdict]
+        self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
         figures = [self.loss.figure, self.entropy.figure, self.maps_figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
         self.widget = ipywidgets.VBox([self.legend, grid_of(figures)])
 
     def _make_maps(self) -> None:
         scales = {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
-        # bqplot redraws a picture when it is handed another one, not when the one it has changes.
-        empty = png(np.ones((1, 1)))
-        self._pictures = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
         labels = "key (left to right)", "query (top to bottom)"
         self.map_axes = picture_axes(scales["x"], scales["y"], *labels)
-        self.maps = bqplot.Image(image=self._pictures[0], scales=scales)
-        self.maps_figure = figure_of("Attention maps (darker: more)", self.map_axes, [self.maps])
+        self.maps = LivePicture(scales, NOTHING_SEEN)
+        self.maps_figure = figure_of("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
 
     # --- what is shown --------------------------------------------------------------------------
 
@@ -151,9 +158,7 @@ class Panels:
         shown = past or current.run
         if shown.observation is not None and shown.observation is not self._pictured:
             self._pictured = shown.observation
-            self._pictures.reverse()
-            self._pictures[0].value = map_picture(shown.observation.maps)
-            self.maps.image = self._pictures[0]
+            self.maps.show(map_picture(shown.observation.maps))
         verdict = self._curves[current].verdict
         if past is not None:
             verdict = past.verdict() if past.records else None

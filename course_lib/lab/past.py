@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from course_lib.lab.controls import action, hint, hint_html, row
-from course_lib.lab.threads import Quiet
+from course_lib.lab.controls import Quiet, action, hint, hint_html, row
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab

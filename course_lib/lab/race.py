@@ -75,7 +75,7 @@ class Race:
     def draw(self) -> None:
         items = "".join(f"<li>{escape(describe(arm))}</li>" for arm in self.arms)
         self.list.value = f'<ol class="course-lab-hint">{items}</ol>' if items else ""
-        self.start.disabled = not self.arms
+        self.start.disabled = self.clear.disabled = not self.arms
 
     def _line_up_usual(self) -> None:
         base = self.lab.next_config()

@@ -3,15 +3,24 @@
 import bqplot
 import numpy as np
 
-from course_lib.lab.chart import SMALL, Array, figure_of, lines_mark, name_ticks, round_decades, set_line
+from course_lib.lab.marks import (
+    SMALL,
+    Array,
+    decades,
+    figure_of,
+    lines_mark,
+    name_ticks,
+    round_decades,
+    set_line,
+)
 from course_lib.models.groups import BLOCK_GROUPS, group_of
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.training import Record, Run
 from course_lib.training.records import layer_of
 
-_PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o"}
+_PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
 LABELLED = 16
-"""Matrices up to which each one has its name below."""
+"""Matrices up to which each one has its name below; of more, the layers have."""
 
 
 class StepSizes:
@@ -46,14 +55,16 @@ class StepSizes:
         self._at = [i for i, name in enumerate(names) if layer_of(name) is not None]
         self._names = [matrix_name(names[i]) for i in self._at]
         self.x.max = float(len(self._at) + 1)
-        places = range(1, len(self._at) + 1)
-        if len(self._at) <= LABELLED:
-            ticks: dict[float, str] = dict(zip(places, self._names, strict=True))
-        else:
-            layers = [layer_of(names[i]) for i in self._at]
-            begins = [i for i, layer in enumerate(layers) if i == 0 or layer != layers[i - 1]]
-            ticks = {places[i]: f"{number + 1}" for number, i in enumerate(begins)}
+        layers = [layer_of(names[i]) for i in self._at]
+        first = [i == 0 or layer != layers[i - 1] for i, layer in enumerate(layers)]
+        ticks: dict[float, str] = {}
+        for i, name in enumerate(self._names):
+            if len(self._names) <= LABELLED:
+                ticks[i + 1] = name if first[i] else name.split()[-1]
+            elif first[i]:
+                ticks[i + 1] = name.split()[0]
         name_ticks(self.x_axis, ticks)
+        self._set_range(1e-3, 10.0)
 
     def draw(self, run: Run) -> None:
         """Show the last step of a run that was probed."""
@@ -65,13 +76,17 @@ class StepSizes:
         there = np.isfinite(rho) & (rho > 0)
         if there.any():
             low, high = round_decades(min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0))
-            self.y.min, self.y.max = low, high
+            self._set_range(low, high)
         for mark, some in ((self.free, there & ~cut), (self.cut, there & cut)):
             with mark.hold_sync():
                 mark.x, mark.y = x[some], rho[some]
         tau = run.tau
         end, height = (0.0, self.y.min) if tau is None else (self.x.max, tau)
         set_line(self.tau, np.array([0.0, end]), np.full(2, height))
+
+    def _set_range(self, low: float, high: float) -> None:
+        self.y.min, self.y.max = low, high
+        self.y_axis.tick_values = decades(low, high)
 
     def words(self, run: Run) -> str:
         """What the panel shows, in a sentence."""

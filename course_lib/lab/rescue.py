@@ -6,8 +6,8 @@ import bqplot
 import ipywidgets
 import numpy as np
 
-from course_lib.lab.chart import SMALL, figure_of, lines_mark
 from course_lib.lab.controls import action, hint, hint_html, row
+from course_lib.lab.marks import SMALL, figure_of, lines_mark
 from course_lib.lab.worker import Worker
 from course_lib.plots.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.training.rescue import Cure, Rescue

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from course_lib.lab.controls import hint, row
-from course_lib.lab.threads import Quiet
+from course_lib.lab.controls import Quiet, hint, row
 from course_lib.models import parameter_groups
 from course_lib.plots.rescue import GROUP_LABELS
 from course_lib.training import GroupSettings

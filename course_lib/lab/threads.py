@@ -6,28 +6,11 @@ waking them for every operation halves the speed of a small model: a cell that t
 """
 
 import ctypes
-import threading
 from functools import cache
 from typing import Any
 
 SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0: give back what can be had again at no loss."""
-
-
-class Quiet:
-    """True while the thread that asks is in the block: widgets are moved by the lab, not by the reader."""
-
-    def __init__(self) -> None:
-        self._threads: set[int] = set()
-
-    def __enter__(self) -> None:
-        self._threads.add(threading.get_ident())
-
-    def __exit__(self, *error: object) -> None:
-        self._threads.discard(threading.get_ident())
-
-    def __bool__(self) -> bool:
-        return threading.get_ident() in self._threads
 
 
 @cache

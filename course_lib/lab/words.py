@@ -37,7 +37,7 @@ VERDICT_COLORS = {
 }
 
 OPTIMIZER_NAMES = {"adamw": "AdamW", "adamw2": "AdamW²"}
-NORM_NAMES = {"pre": "before the branch (pre-LN)", "post": "after the sum (post-LN)"}
+NORM_NAMES = {"pre": "pre-LN: on the branch", "post": "post-LN: after the sum"}
 
 
 def number(value: float | None) -> str:

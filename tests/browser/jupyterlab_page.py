@@ -13,8 +13,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -32,6 +33,26 @@ START_SECONDS = 90
 def find_browser() -> str | None:
     """Path of an installed Chromium, None if there is none."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def needed_browser() -> str:
+    """The same for a test, which is skipped without one; where everything has to be tested, it fails."""
+    import pytest  # bench/lab.py does without
+
+    browser = find_browser()
+    if browser is None:
+        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return browser
+
+
+def shot(what: Page | Locator, name: str, **options: Any) -> None:
+    """A picture of a page or a part of it, if the variable SCREENSHOTS names a folder for it."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        what.screenshot(path=f"{folder}/{name}.png", **options)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,12 @@
 """The lab outside JupyterLab: as a Voilà page, and in Notebook 7."""
 
-import os
 import re
 import shutil
 
 import pytest
 from playwright.sync_api import expect
 
-from .jupyterlab_page import REPOSITORY, find_browser, launch, serve, serve_app
+from .jupyterlab_page import REPOSITORY, launch, needed_browser, serve, serve_app, shot
 
 NOTEBOOK = "02_watch_it_crash.ipynb"
 SOON = 90_000  # milliseconds; a slow machine takes some of them
@@ -17,12 +16,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def page():
-    browser = find_browser()
-    if browser is None:
-        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    browser = needed_browser()
     with launch(browser) as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(SOON)
@@ -40,19 +34,13 @@ def start_and_stop(lab):
     assert int(re.search(r"step (\d+)", status.inner_text()).group(1)) < 300
 
 
-def screenshot(page, name):
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
 def test_the_page_of_the_lab_trains_stops_and_changes_its_task(page, tmp_path):
     with serve_app(tmp_path) as address:
         page.goto(address)
         lab = page.locator(".course-lab")
         start_and_stop(lab)
         assert lab.locator("svg.bqplot, .bqplot svg").count() >= 4
-        screenshot(page, "app")
+        shot(page, "app", full_page=True)
         page.get_by_label("task").select_option(index=1)
         expect(lab.locator(".course-lab-status")).to_contain_text("step 0 of 400", timeout=SOON)
         expect(lab).to_have_count(1)
@@ -79,4 +67,4 @@ def test_the_lab_works_in_notebook_7(page, tmp_path):
         lab.scroll_into_view_if_needed()
         start_and_stop(lab)
         assert lab.locator("svg.bqplot, .bqplot svg").count() >= 4
-        screenshot(page, "notebook7")
+        shot(page, "notebook7", full_page=True)

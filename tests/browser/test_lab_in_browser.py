@@ -1,13 +1,12 @@
 """Notebook 02 in a real JupyterLab: run it, move τ, press Start and Stop, and look at what is shown."""
 
-import os
 import re
 import shutil
 
 import pytest
 from playwright.sync_api import expect
 
-from .jupyterlab_page import REPOSITORY, find_browser, launch, open_notebook, run_all_cells, serve
+from .jupyterlab_page import REPOSITORY, launch, needed_browser, open_notebook, run_all_cells, serve, shot
 
 NOTEBOOK = "02_watch_it_crash.ipynb"
 LOSS_COLOR = "rgb(51, 51, 51)"  # the run before is drawn in grey
@@ -16,12 +15,7 @@ SOON = 60_000  # milliseconds; a slow machine takes some of them
 
 @pytest.fixture
 def page(tmp_path):
-    browser = find_browser()
-    if browser is None:
-        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    browser = needed_browser()
     shutil.copytree(REPOSITORY / "notebooks", tmp_path / "notebooks")
     with serve(tmp_path) as address, launch(browser) as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
@@ -72,6 +66,4 @@ def test_a_reader_crashes_and_stops_a_gpt(page):
     expect(status).to_contain_text("stopped", timeout=SOON)
     assert steps_made(status) < 300
     assert curve_length(lab) > before
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        lab.screenshot(path=f"{folder}/lab.png")
+    shot(lab, "lab")

@@ -1,6 +1,5 @@
 """The lab by mouse: crash, rewind, fork with τ, race, export; closed tabs, dead kernels, two labs."""
 
-import os
 import re
 
 import nbformat
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from .jupyterlab_page import find_browser, launch, open_notebook, run_all_cells, serve
+from .jupyterlab_page import launch, needed_browser, open_notebook, run_all_cells, serve, shot
 
 SOON = 60_000  # milliseconds; a slow machine takes some of them
 LAB = """
@@ -21,12 +20,7 @@ lab
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
     """A folder, the address of a JupyterLab over it, and a browser: started once for all tests."""
-    browser = find_browser()
-    if browser is None:
-        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    browser = needed_browser()
     folder = tmp_path_factory.mktemp("labs")
     with serve(folder) as address, launch(browser) as chromium:
         yield folder, address, chromium
@@ -72,12 +66,6 @@ def rows(lab):
 def slider(lab, name):
     """The handle of a slider, for the keyboard."""
     return lab.locator(".widget-inline-hbox", has_text=name).locator(".noUi-handle")
-
-
-def shot(lab, name):
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        lab.screenshot(path=f"{folder}/{name}.png")
 
 
 @pytest.mark.browser

@@ -24,6 +24,26 @@ def until(condition):
         time.sleep(0.01)
 
 
+def losses(run):
+    return [r.loss for r in run.records]
+
+
+def trained(lab, **overrides):
+    """A lab whose run of forty steps is finished."""
+    one = lab(steps=40, **overrides)
+    one.start()
+    one.result(SOON)
+    return one
+
+
+def training(lab, **overrides):
+    """A lab that has made some steps of a run without an end, and goes on."""
+    one = lab(**overrides)
+    one.start()
+    until(lambda: one.run.updates > 12)
+    return one
+
+
 @pytest.fixture
 def lab():
     made = []

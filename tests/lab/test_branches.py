@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from .conftest import SOON, threads, until
+from .conftest import SOON, losses, threads, trained, training, until
 
 STEPS = {"steps": 40}
-
-
-def losses(run):
-    return [r.loss for r in run.records]
-
-
-def trained(lab, **overrides):
-    one = lab(**STEPS, **overrides)
-    one.start()
-    one.result(SOON)
-    return one
 
 
 def fork_and_finish(one, **overrides):
@@ -103,9 +92,7 @@ def test_each_branch_has_one_colour_in_every_chart(lab):
 
 
 def test_a_fork_while_it_trains_goes_on_as_the_fork(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 8)
+    one = training(lab)
     original = one.run
     one.drawers.past.fork.click()
     until(lambda: one.run is not original and one.run.updates > original.updates + 3)
@@ -114,9 +101,7 @@ def test_a_fork_while_it_trains_goes_on_as_the_fork(lab):
 
 
 def test_rewinding_while_it_trains_pauses_it(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 12)
+    one = training(lab)
     one.rewind(10)
     assert threads() == []
     assert one.past.updates == 10
@@ -128,9 +113,7 @@ def test_rewinding_while_it_trains_pauses_it(lab):
 
 
 def test_a_setting_moved_while_looking_back_waits_for_the_fork(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 12)
+    one = training(lab)
     one.rewind(5)
     lr = one.run.lr
     one.lr = 0.001
@@ -172,9 +155,7 @@ def test_fork_at_the_end_of_a_finished_run_says_what_to_do(lab):
 
 
 def test_fork_of_a_stopped_run(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 8)
+    one = training(lab)
     one.stop()
     original = one.result(SOON)
     one.fork()
@@ -236,9 +217,7 @@ def test_all_branches_together_stay_within_the_budget(lab):
 
 
 def test_fifty_clicks_in_a_second(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 8)
+    one = training(lab)
     for _ in range(10):
         for name in ("pause", "step", "start", "stop"):
             one.controls.buttons[name].click()
@@ -252,9 +231,7 @@ def test_fifty_clicks_in_a_second(lab):
 
 
 def test_tau_dragged_to_its_end_while_stepping(lab):
-    one = lab(optimizer="adamw2")
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab, optimizer="adamw2")
     for tau in (0.1, 0.2, 0.5, 1.0, None, 0.005):
         one.tau = tau
     until(lambda: one.run.tau == 0.005)

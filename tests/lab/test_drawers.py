@@ -15,21 +15,10 @@ from course_lib.lab.maps import head_picture, strip_picture
 from course_lib.plots.palette import ARM_COLORS
 from course_lib.training.compare import ARMS
 
-from .conftest import SOON, TINY, until
+from .conftest import SOON, TINY, losses, trained, training, until
 
 STEPS = {"steps": 40}
 TITLES = ["Rewind and fork", "Race", "Surgery", "Rescue", "Look inside", "Keep it"]
-
-
-def losses(run):
-    return [r.loss for r in run.records]
-
-
-def trained(lab, **overrides):
-    one = lab(**STEPS, **overrides)
-    one.start()
-    one.result(SOON)
-    return one
 
 
 # --- drawers ------------------------------------------------------------------------------------
@@ -52,15 +41,14 @@ def test_one_drawer_is_open_at_most(lab):
     ("name", "sizes"),
     [
         ("copy", {"context": 8}),
-        ("vit", {"layers": 2, "stem": "conv"}),
-        ("swin", {"depths": (1, 2), "window": 2}),
-        ("flatten-swin", {"depths": (1, 2), "window": 2}),
+        ("vit", {"layers": 2, "resolution": 28, "patch": 4, "stem": "conv"}),
+        ("swin", {"depths": (1, 2), "window": 2, "resolution": 28, "patch": 7, "stem": "patch"}),
+        ("flatten-swin", {"depths": (1, 2), "window": 2, "resolution": 28, "patch": 7, "stem": "patch"}),
     ],
 )
 def test_all_drawers_stay_open_while_models_of_every_kind_train(name, sizes):
     tiny = {"d_model": 16, "heads": 2, "batch": 4, "probe_every": 2, "steps": 12}
-    patch = {} if name == "copy" else {"resolution": 28, "patch": 7 if name != "vit" else 4}
-    one = Lab(name, **tiny, **patch, **sizes)
+    one = Lab(name, **tiny, **sizes)
     try:
         for title in TITLES:
             one.drawers.buttons[title].value = True
@@ -158,9 +146,7 @@ def test_another_arm_can_be_shown_while_they_race(lab):
 
 
 def test_a_shock_takes_effect_at_the_next_step(lab):
-    one = lab(warmup=1000, schedule="constant")
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab, warmup=1000, schedule="constant")
     one.drawers.surgery.groups["qk"].value = "shock ×3"
     until(lambda: one.run.changes)
     one.stop()
@@ -302,6 +288,26 @@ def test_without_a_bound_nothing_is_marked(lab):
     assert "nothing is bounded" in one.drawers.inside.text.value
 
 
+def test_what_is_not_measured_yet_is_white(lab):
+    one = lab(**STEPS)
+    one.drawers.buttons["Look inside"].value = True
+    for strip in (one.drawers.inside.entropy, one.drawers.inside.sec):
+        assert strip.x.max == 40
+        assert (imread(BytesIO(strip.picture.mark.image.value))[..., :3] == 1).all()
+    one.start()
+    one.result(SOON)
+    for strip in (one.drawers.inside.entropy, one.drawers.inside.sec):
+        assert (imread(BytesIO(strip.picture.mark.image.value))[..., :3] < 1).any()
+        assert strip.picture.mark.x.tolist() == [0, 40]
+
+
+def test_names_of_matrices_are_short_enough_for_a_narrow_panel(lab):
+    names = lab().drawers.inside.ratios.x_axis.tick_labels
+    assert list(names.values()) == ["1 q", "k", "v", "o", "in", "out", "2 q", "k", "v", "o", "in", "out"]
+    many = lab(layers=4).drawers.inside.ratios.x_axis.tick_labels
+    assert many == {"1": "1", "7": "2", "13": "3", "19": "4"}
+
+
 def test_pictures_are_drawn_sharp():
     strip = imread(BytesIO(strip_picture(np.array([[0.0, 1.0], [np.nan, 0.5]]))))
     assert strip.shape[:2] == (400, 400)
@@ -390,6 +396,17 @@ def test_a_file_that_is_no_run_is_refused_and_nothing_is_lost(forked, tmp_path):
     forked.drawers.keep.file.value = ""
     forked.drawers.keep.load.click()
     assert "expected the path of a saved run" in forked.message
+    assert [branch.run for branch in forked.branches] == before
+
+
+def test_a_run_file_of_another_version_is_refused_and_nothing_is_lost(forked, monkeypatch):
+    drawer, before = forked.drawers.keep, [branch.run for branch in forked.branches]
+    with monkeypatch.context() as later:
+        later.setattr("course_lib.training.snapshot.FORMAT", 99)
+        drawer.save.click()
+    drawer.load.click()
+    assert "format is 99: expected " in forked.message
+    assert "load it with the course_lib it is from" in forked.message
     assert [branch.run for branch in forked.branches] == before
 
 

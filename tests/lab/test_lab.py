@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from course_lib.lab import Lab
 from course_lib.lab.maps import map_picture
 
-from .conftest import SOON, TINY, threads, until
+from .conftest import SOON, TINY, threads, training, until
 
 
 def test_it_trains_to_the_end_and_gives_the_run(lab):
@@ -47,9 +47,7 @@ def test_stop_and_pause_before_start_say_so(lab):
 
 
 def test_pause_holds_and_start_goes_on_with_the_same_run(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab)
     one.pause()
     run = one.result(SOON)
     held = run.updates
@@ -64,9 +62,7 @@ def test_pause_holds_and_start_goes_on_with_the_same_run(lab):
 
 
 def test_start_after_stop_is_a_new_run(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab)
     one.stop()
     stopped = one.result(SOON)
     one.start()
@@ -76,9 +72,7 @@ def test_start_after_stop_is_a_new_run(lab):
 
 
 def test_reset_while_it_trains(lab):
-    one = lab()
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab)
     one.controls.buttons["reset"].click()
     assert one.state == "ready"
     assert one.run.updates == 0
@@ -100,9 +94,7 @@ def test_a_new_lab_ends_the_thread_of_the_old_one(lab):
 
 
 def test_a_moved_slider_takes_effect_at_the_next_step_and_leaves_a_mark(lab):
-    one = lab(optimizer="adamw2", schedule="constant")
-    one.start()
-    until(lambda: one.run.updates > 3)
+    one = training(lab, optimizer="adamw2", schedule="constant")
     one.controls.lr.value = 0.001
     one.tau = None
     until(lambda: len(one.run.changes) == 2)

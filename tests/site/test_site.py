@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from book.build import SITE, binder_address
 from book.execute import ROOT, course, executed
 from book.widgets import MIME, VIEW
-from tests.browser.jupyterlab_page import find_browser, launch
+from tests.browser.jupyterlab_page import launch, needed_browser
 
 pytestmark = pytest.mark.site
 NOTEBOOKS = course()
@@ -58,12 +57,7 @@ def address():
 @pytest.fixture(scope="module")
 def visited(address):
     """What every page shows, by its path; and what the browser complained of."""
-    browser = find_browser()
-    if browser is None:
-        reason = "no Chromium or Chrome here: expected one; try installing the package chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    browser = needed_browser()
     pages, complaints = {}, []
     with launch(browser) as chromium:
         page = chromium.new_page(viewport={"width": 800, "height": 900})
