@@ -139,8 +139,8 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[ReferenceLine]) -> Pictur
         if line.accuracy is not None:
             axis.axhline(line.accuracy, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
             axis.annotate(
-                line.name, (1, line.accuracy), xycoords=axis.get_yaxis_transform(), xytext=(-2, 2),
-                textcoords="offset points", color=REFERENCE_COLOR, fontsize=9, ha="right",
+                line.name, (1, line.accuracy), xycoords=axis.get_yaxis_transform(), xytext=(4, 0),
+                textcoords="offset points", color=REFERENCE_COLOR, fontsize=9, va="center",
             )  # fmt: skip
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=len(arms))
     label(axis, "learning rate", "test accuracy at the last step")

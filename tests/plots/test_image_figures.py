@@ -85,10 +85,10 @@ def test_the_title_counts_the_favourites():
 def test_examples_are_of_as_many_classes():
     run = Run(preset("vit", d_model=16, heads=2, layers=1))
     images, names = examples(run, 4)
-    assert images.shape == (4, 1, 28, 28)
+    assert images.shape == (4, 1, 32, 32)
     assert len(set(names)) == 4
     maps = attention_maps(run.model, run.sites, images)[0]
-    assert attention_over_images({"step 0": maps}, images, names).title.startswith("Of 50 tokens")
+    assert attention_over_images({"step 0": maps}, images, names).title.startswith("Of 17 tokens")
 
 
 def test_each_arm_is_shown_at_its_own_best_learning_rate():
