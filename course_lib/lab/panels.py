@@ -144,7 +144,7 @@ class Panels:
     def draw_loss(self) -> None:
         """Draw what is new in the losses, in a single message."""
         new = [curves.read_losses() for curves in self._curves.values()]
-        if any(new):
+        if any(new) or self._stale:
             x, y = side_by_side([curves.loss() for curves in self._curves.values()])
             self.loss.draw(x, y)
 

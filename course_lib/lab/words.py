@@ -101,14 +101,14 @@ def summary(run: Run) -> str:
 
 
 def summary_of_branches(branches: Iterable["Branch"]) -> str:
-    """How far each branch is, in a sentence."""
+    """How far each branch is, in a sentence; nothing before the first step."""
     parts = [
         f"{branch.name} ({describe_run(branch.run)}) at step {branch.run.updates}, "
         f"loss {branch.run.records[-1].loss:.2f}"
         for branch in branches
         if branch.run.records
     ]
-    return f"Branches: {'; '.join(parts)}."
+    return f"Branches: {'; '.join(parts)}." if parts else ""
 
 
 def verdict_html(verdict: Verdict | None) -> str:

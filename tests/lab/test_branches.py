@@ -91,6 +91,26 @@ def test_each_branch_has_one_colour_in_every_chart(lab):
         assert color in one.panels.legend.value
 
 
+def test_another_branch_that_is_chosen_is_drawn_whole(lab):
+    one = trained(lab)
+    one.rewind(10)
+    fork_and_finish(one, optimizer="adamw2")
+    before = [(chart.lines.x, chart.lines.y) for chart in one.panels.charts]
+    one.choose("A")
+    for chart, (x, y) in zip(one.panels.charts, before, strict=True):
+        np.testing.assert_array_equal(chart.lines.x, x)
+        np.testing.assert_array_equal(chart.lines.y, y)
+
+
+def test_a_race_that_has_not_begun_has_nothing_to_say_of_its_arms(lab):
+    one = lab()
+    one.race("adamw", "adamw2")
+    assert "Branches:" not in one._live.value
+    one.step()
+    one.result(SOON)
+    assert "Branches: A (" in one._live.value
+
+
 def test_a_fork_while_it_trains_goes_on_as_the_fork(lab):
     one = training(lab)
     original = one.run
