@@ -101,8 +101,9 @@ PRESETS: dict[str, RunConfig] = {
     ),
 }
 """Runs from three seconds to some minutes on two cores; those of a paper's size (gpt2-124m, vit-b, swin-t)
-take hours. copy, live and study crash without warmup on every seed that was tried, recall on some. Those of
-images are first settings: what becomes of them over seeds is not measured yet."""
+take hours. Without warmup copy, live, study and vit end in malignant collapse on every seed that was tried,
+recall on some; swin and flatten-swin do not learn, and most of them stall. vit-study, vit-b and swin-t are
+first settings: what becomes of them over seeds is not measured."""
 
 
 def preset_of(model: str | None, task: str | None = None) -> str:

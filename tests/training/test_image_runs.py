@@ -240,7 +240,11 @@ BAD = [
     ),
     ("vit", {"model": "vti"}, "model is 'vti': expected one of gpt, vit, .*did you mean 'vit'"),
     ("vit", {"patch": 5}, r"patch is 5: expected a divisor of the image's side \(32\); try 4"),
-    ("vit", {"resolution": 28, "patch": 7, "stem": "conv"}, "patch is 7: expected a power of two for the stem 'conv'"),
+    (
+        "vit",
+        {"resolution": 28, "patch": 7, "stem": "conv"},
+        "patch is 7: expected a power of two for the stem 'conv'",
+    ),
     ("vit", {"heads": 5}, r"heads is 5: expected a divisor of d_model \(64\)"),
     ("swin", {"window": 7}, "window is 7: expected a divisor of .*8 and 4 tokens; try 4"),
     ("swin", {"resolution": 28, "depths": [2, 2]}, r"depths is \(2, 2\): expected at most 1 stages"),
