@@ -101,8 +101,8 @@ PRESETS: dict[str, RunConfig] = {
     ),
 }
 """Runs from three seconds to some minutes on two cores; those of a paper's size (gpt2-124m, vit-b, swin-t)
-take hours. Without warmup copy, live, study and vit end in malignant collapse on every seed that was tried,
-recall on some; swin and flatten-swin do not learn, and most of them stall. vit-study, vit-b and swin-t are
+take hours. Without warmup copy, live and study end in malignant collapse on every seed that was tried, vit on
+most, recall on some; swin and flatten-swin do not learn, and most stall. vit-study, vit-b and swin-t are
 first settings: what becomes of them over seeds is not measured."""
 
 
