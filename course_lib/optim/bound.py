@@ -62,8 +62,9 @@ class SpectralBound(Optimizer):
     which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
     the rounding of W to its own precision. Of matrices that FSDP2 spreads by rows over processes, only
     products with vectors are exchanged. No part of a step waits for the device. Memory: a copy of the
-    bounded matrices, W_old, that is kept for the next step, and vectors, 16 rows for each matrix
-    (bench/optimizer_memory.py); `state_dict` has the vectors only.
+    bounded matrices, W_old, that is kept for the next step, room for W and the step of those that are looked
+    at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py); `state_dict` has the
+    vectors only.
 
     Args:
         optimizer: what makes the steps, any `torch.optim.Optimizer`.

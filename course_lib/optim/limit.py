@@ -11,6 +11,7 @@ decision would have to wait for the device, so every matrix is estimated in ever
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,11 +88,12 @@ class Chunk:
         pairs = zip(self.parameters, self._views, strict=True)
         return all(known[p] is state and state.get(KNOWN[-1]) is low for p, (state, low) in pairs)
 
-    def lend(self, memory: Tensor) -> None:
-        """A flat tensor of type `dtype` with at least `size` elements, to work in during a step."""
+    def lend(self, memory: Tensor, saved: Tensor | None) -> None:
+        """Flat tensors of type `dtype`: `size` elements to work in, and half as many to save matrices in."""
         for stack in self.stacks:
-            stack.lend(memory)
-            memory = memory[2 * stack.shape.numel() :]
+            stack.lend(memory, saved)
+            size = stack.shape.numel()
+            memory, saved = memory[2 * size :], None if saved is None else saved[size:]
 
     # --- a step that somebody else makes ----------------------------------------------------------
 
@@ -151,7 +153,7 @@ class Chunk:
     def _limit(self, norm: Tensor, scale: Tensor | None) -> None:
         """Find ρ, the share of the step that is kept, and whether it is cut, from ‖D‖_F, (matrices,).
 
-        With `scale`, W is saved already, and D divided by it.
+        With `scale`, D is divided by it.
         """
         taus = [tau for stack in self.stacks for tau in stack.taus]
         if taus != self._taus:
@@ -160,10 +162,9 @@ class Chunk:
         if self.device.type == "cpu" and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
             self._weight, moved = self._low, norm
         else:
-            if scale is None:
-                scale = torch.ones_like(norm)
-                for stack in self.stacks:
-                    stack.save()
+            for stack in self.stacks:
+                stack.fill()
+            scale = torch.ones_like(norm) if scale is None else scale
             self._weight, moved = self._sigmas(norm, scale)
         self.rho = moved / self._weight.clamp(min=SIGMA_FLOOR)
         self.bound = self.rho > self._tau  # NaN is no reason to cut: it shows, as it does without a bound
@@ -252,11 +253,12 @@ class Plan:
 
     def _lend(self, chunks: list[Chunk]) -> None:
         """Memory to chunks of one device and dtype."""
-        size = (sum if self._together else max)(chunk.size for chunk in chunks)
-        memory = torch.empty(size, dtype=chunks[0].dtype, device=chunks[0].device)
+        empty = partial(torch.empty, dtype=chunks[0].dtype, device=chunks[0].device)
+        memory = empty(max(chunk.size for chunk in chunks))
+        saved = empty(sum(chunk.size for chunk in chunks) // 2) if self._together else None
         for chunk in chunks:
-            chunk.lend(memory)
-            memory = memory[chunk.size :] if self._together else memory
+            chunk.lend(memory, saved)
+            saved = None if saved is None else saved[chunk.size // 2 :]
 
 
 def _chunked(members: Iterable[Member]) -> Iterator[list[Stack]]:

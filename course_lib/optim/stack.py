@@ -65,8 +65,9 @@ class Stack:
         """What the parameters hold now, matrix by matrix, as views of their own shape."""
         return (part for member in self.members for part in self._parts(member.parameter))
 
-    def lend(self, memory: Tensor) -> None:
-        """A flat tensor of type `dtype`, to work in the first 2b · out · … elements of it."""
+    def lend(self, memory: Tensor, saved: Tensor | None) -> None:
+        """Flat tensors of type `dtype`: to work in the first 2b · out · … elements, and to save W in."""
+        self._saved = None if saved is None else saved[: self.shape.numel()].view(self.shape).unbind()
         both = memory[: 2 * self.shape.numel()].view(2, *self.shape)
         self._before, self._moved, self._steps = both[0].unbind(), both[1].unbind(), both[1]
         flat = both.flatten(0, 1).flatten(2)
@@ -77,10 +78,10 @@ class Stack:
         else:
             self.both = flat.mT if self._turned else flat
 
-    def save(self) -> None:
-        """Note the matrices as they are now."""
-        for before, now in zip(self._before, self._now(), strict=True):
-            before.copy_(now)
+    def fill(self) -> None:
+        """Put W in `both`: the matrices as they were saved, or where none were, as they are now."""
+        for before, w in zip(self._before, self._now() if self._saved is None else self._saved, strict=True):
+            before.copy_(w)
 
     def norm(self) -> Tensor:
         """‖D‖_F, (b,)."""
@@ -92,10 +93,17 @@ class Stack:
 
     # --- a step made by somebody else, between `save` and `measure` -------------------------------
 
+    def save(self) -> None:
+        """Note the matrices as they are now."""
+        assert self._saved is not None
+        for saved, now in zip(self._saved, self._now(), strict=True):
+            saved.copy_(now)
+
     def measure(self) -> None:
         """Note D, the step made since `save`."""
-        for moved, before, now in zip(self._moved, self._before, self._now(), strict=True):
-            torch.sub(now, before, out=moved)
+        assert self._saved is not None
+        for moved, saved, now in zip(self._moved, self._saved, self._now(), strict=True):
+            torch.sub(now, saved, out=moved)
 
     def rescale(self) -> Tensor:
         """Divide each D by its largest entry, so that no square overflows, and return that, (b,)."""
@@ -108,13 +116,14 @@ class Stack:
 
     def cut(self, factor: Tensor, bound: Tensor) -> None:
         """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere."""
+        assert self._saved is not None
         host = bound.device.type == "cpu"
         factors, cuts = (factor.tolist(), bound.tolist()) if host else (factor, bound)
-        for now, before, c, cut in zip(self._now(), self._before, factors, cuts, strict=True):
+        for now, saved, c, cut in zip(self._now(), self._saved, factors, cuts, strict=True):
             if host and not cut:
                 continue
-            wide = now.to(before.dtype)
-            new = torch.lerp(before, wide, c)
+            wide = now.to(saved.dtype)
+            new = torch.lerp(saved, wide, c)
             # What is not cut stays as it is, bit for bit, even where it is not finite.
             now.copy_(new if host else torch.where(cut, new, wide))
 
