@@ -178,7 +178,7 @@ def test_text_has_no_accuracy(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--model", "vti"], "model is 'vti': expected one of gpt, .*did you mean 'vit'"),
-        (["--model", "vit", "--patch", "5"], r"patch is 5: expected a divisor of the image's side \(\d+\)"),
+        (["--model", "vit", "--patch", "5"], r"patch is 5: expected a divisor of the image's side \(32\)"),
         (["--model", "swin", "--window", "3"], "window is 3: expected a divisor .*; try 4"),
         (["--model", "swin", "--depths", "2", "x"], "argument --depths: 'x' is no whole number"),
         (["--model", "vit", "--heads", "3"], "heads is 3: expected a divisor of d_model"),

@@ -31,7 +31,7 @@ from course_lib.sharding import local
 
 SIGMA_FLOOR = 1e-3
 """σ₁(W) counts as at least this much, else a matrix that starts at zero could never leave it."""
-STEADY = 0.01
+STEADY = 0.002
 """On the CPU an estimate of σ₁(D) stands when that from the other side exceeds it by less than this share."""
 WARM_ITERATIONS = 2
 """On an accelerator, where nobody can look whether that is so."""

@@ -215,7 +215,7 @@ _PATIENTS = {
 
 
 def surgery_finding(by_arm: Mapping[str, pd.DataFrame]) -> str:
-    """The title: which shock alone wrecks all runs, which bound alone saves all."""
+    """The title: which shock alone, at lr × 1, wrecks all runs, which bound alone saves all."""
 
     def those(operation: str, learnt: bool) -> list[str]:
         arms = {g: by_arm.get(operation.format(g)) for g in GROUPS}
@@ -227,7 +227,9 @@ def surgery_finding(by_arm: Mapping[str, pd.DataFrame]) -> str:
 
     wreck, save = those("shock {} × 1", learnt=False), those("shield {}", learnt=True)
     first = (
-        f"shocking {' or '.join(wreck)} alone wrecks every run" if wreck else "no shock alone wrecks all runs"
+        f"shocking {' or '.join(wreck)} alone, at lr × 1, wrecks every run"
+        if wreck
+        else "no shock at lr × 1 wrecks all runs"
     )
     second = (
         f"bounding {' or '.join(save)} alone saves every run" if save else "no single bound saves them all"

@@ -34,12 +34,8 @@ def mean(rows, table, arm, lr=None):
     return found[found["lr"] == lr]["final_val_loss"].mean() if lr else found["final_val_loss"].mean()
 
 
-def test_no_run_is_of_another_plan_and_every_table_has_a_whole_seed(taming, rows):
-    """Further seeds may be missing: the command goes on where it stopped."""
-    made = {tuple(row) for row in rows[list(taming.KEY)].to_numpy()}
-    planned = {item.key for item in taming.plan()}
-    assert made <= planned
-    assert {key for key in planned if key[-1] == 0 and key[1] != "adamw2-tau-0.02"} <= made
+def test_no_run_is_missing_and_none_is_of_another_plan(taming, rows):
+    assert {tuple(row) for row in rows[list(taming.KEY)].to_numpy()} == {item.key for item in taming.plan()}
     assert rows["final_val_loss"].notna().all()
 
 
@@ -54,8 +50,8 @@ def test_every_row_has_the_settings_that_make_it_again(taming, rows):
 def test_alpha_is_kept_for_every_step_that_is_replayed(taming):
     alpha = taming.read(taming.ALPHA)
     steps = preset("live").steps
-    wanted = {(lr, seed) for lr in taming.REPLAY_RATES for seed in range(2)}
-    assert set(alpha.groupby(["lr", "seed"]).groups) >= wanted
+    wanted = {(lr, seed) for lr in taming.REPLAY_RATES for seed in range(3)}
+    assert set(alpha.groupby(["lr", "seed"]).groups) == wanted
     for _, run in alpha.groupby(["lr", "seed"]):
         assert list(run["step"]) == list(range(steps))
         assert run["alpha"].between(0, 1).all()

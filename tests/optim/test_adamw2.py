@@ -258,7 +258,10 @@ def test_a_step_on_cuda_never_synchronises_and_equals_the_cpus():
         ({"lr": -1.0}, "lr is -1.0: expected a number of at least 0"),
         ({"lr": math.nan}, "lr is nan"),
         ({"lr": "fast"}, "lr is 'fast'"),
-        ({"tau": 0.0}, "tau is 0.0: expected a positive number, or None for a group without"),
+        (
+            {"tau": 0.0},
+            "tau is 0.0: expected a positive number, or None for a group without a bound; try 0.05",
+        ),
         ({"tau": math.inf}, "tau is inf"),
         ({"betas": (0.9, 1.0)}, r"betas is \(0.9, 1.0\): expected two numbers in \[0, 1\)"),
         ({"betas": (0.9,)}, r"betas is \(0.9,\): expected two numbers"),

@@ -163,9 +163,8 @@ def test_equal_singular_values(n, seed, tau):
         w.grad = torch.linalg.qr(torch.randn(n, n, generator=g)).Q
         optimizer.step()
         most = min(1.0, tau * sigma(before))  # the step that was asked for has σ₁ = 1
-        # All of D's directions are equal, so its estimate is exact. W's is short, the conservative side: its
-        # directions are nearly equal too, and turn by up to half in a step (τ = 0.5).
-        assert 0.9 * most <= moved(before, w) <= 1.001 * most
+        # All of D's directions are equal, so its estimate is exact; W's may be short, the conservative side.
+        assert 0.95 * most <= moved(before, w) <= 1.001 * most
 
 
 def test_steps_that_resemble_each_other_keep_within_two_percent():

@@ -89,8 +89,11 @@ def surgery(**losses):
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        ({"shock_qk__1": [2.5, 2.6], "shield_qk": [1.0, 1.1]}, "shocking W_q, W_k alone wrecks every run"),
-        ({"shock_qk__1": [2.5, 1.0], "shield_qk": [1.0, 1.1]}, "no shock alone wrecks all runs"),
+        (
+            {"shock_qk__1": [2.5, 2.6], "shield_qk": [1.0, 1.1]},
+            "shocking W_q, W_k alone, at lr × 1, wrecks every run",
+        ),
+        ({"shock_qk__1": [2.5, 1.0], "shield_qk": [1.0, 1.1]}, "no shock at lr × 1 wrecks all runs"),
         ({"shock_mlp__1": [2.5, 2.5], "shield_mlp": [1.0, 2.6]}, "no single bound saves them all"),
         ({"shock_mlp__1": [2.5, 2.5], "shield_mlp": [1.0, 1.6]}, "bounding MLPs alone saves every run"),
     ],
