@@ -191,6 +191,26 @@ def test_convolutions_count_as_out_by_rest_in_any_memory_format(order):
     torch.testing.assert_close(w.detach().flatten(1), flat.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("tau", [None, 1e6])
+@pytest.mark.parametrize("of", ["weight", "gradient", "moments"])
+def test_memory_in_another_order_changes_nothing(of, tau):
+    """`torch.autograd.grad` gives transposed gradients, and a saved state may be of another memory format."""
+    turned = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)).T
+    plain = turned.contiguous()
+    w, v = nn.Parameter(turned.clone() if of == "weight" else plain.clone()), nn.Parameter(plain.clone())
+    assert (w.stride() == v.stride()) == (of != "weight")
+    ours, theirs = AdamW2([w], lr=1e-2, tau=tau), torch.optim.AdamW([v], lr=1e-2, foreach=False)
+    for seed in range(3):
+        v.grad = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed))
+        w.grad = v.grad.T.contiguous().T if of == "gradient" else v.grad.clone()
+        ours.step()
+        theirs.step()
+        if of == "moments":
+            for name in ("exp_avg", "exp_avg_sq"):
+                ours.state[w][name] = ours.state[w][name].T.contiguous().T
+    torch.testing.assert_close(w.detach(), v.detach(), rtol=1e-5, atol=1e-6)
+
+
 # --- AdamW2: copies, states, late parameters ----------------------------------------------------------
 
 
