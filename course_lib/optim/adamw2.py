@@ -107,6 +107,9 @@ class AdamW2(Optimizer):
     def _forget(self) -> None:
         """Start anew with what is not kept in `state_dict`."""
         self._plan = Plan(together=False)
+        self._asked: dict[
+            str, float
+        ] = {}  # learning rates of the last step, which a scheduler changes after it
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -154,7 +157,7 @@ class AdamW2(Optimizer):
     def last_step(self) -> dict[str, BoundReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
         return {
-            member.name: BoundReport(rho, factor * member.group["lr"], bound)
+            member.name: BoundReport(rho, factor * self._asked[member.name], bound)
             for chunk in self._plan.chunks
             for member, (rho, factor, bound) in chunk.reports()
         }
@@ -186,6 +189,7 @@ class AdamW2(Optimizer):
                 bounded.append(Member(group, group["split"], name, p))
             else:
                 free.append((group, p, local(p)))
+        self._asked = {member.name: member.group["lr"] for member in bounded}
         self._adamw(free, decay=True)
         for chunk in self._plan.of(bounded, self.state):
             members = (member for stack in chunk.stacks for member in stack.members)

@@ -79,6 +79,15 @@ def test_the_report_tells_rho_lr_and_whether_the_bound_bit():
     torch.testing.assert_close(w.detach(), before - report.lr * update, rtol=1e-4, atol=1e-6)
 
 
+def test_the_report_is_of_the_last_step_whatever_a_scheduler_makes_of_the_rate_after_it():
+    w = matrix(8, 5)
+    optimizer = AdamW2([w], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    steps(optimizer, [w], 1)
+    scheduler.step()
+    assert optimizer.last_step["0"].lr.item() == pytest.approx(1e-3)
+
+
 def test_decay_uses_the_learning_rate_that_was_used():
     w = matrix(8, 5)
     before = w.detach().clone()
