@@ -67,7 +67,7 @@ class Chunk:
 
     def _collect(self, known: Mapping[Tensor, dict[str, Any]]) -> list[tuple[dict[str, Any], Tensor]]:
         """Take over what is known of each parameter, and put views of what will be known in its place."""
-        views, self._cold = [], False
+        views, self._cold, self._old = [], False, False
         blocks, lows = self._block.split([2 * c for c in self._counts]), self._low.split(self._counts)
         for stack, block, low in zip(self.stacks, blocks, lows, strict=True):
             each = (vectors.split(stack.split[1]) for vectors in (*block.chunk(2), low))
@@ -77,6 +77,7 @@ class Chunk:
                 if [f.shape for f in found] == [view.shape for view in own]:
                     for f, view in zip(found, own, strict=True):
                         view.copy_(f)
+                    self._old = True
                 else:
                     self._cold = True
                 state.update(zip(KNOWN, own, strict=True))
@@ -158,6 +159,8 @@ class Chunk:
         taus = [tau for stack in self.stacks for tau in stack.taus]
         if taus != self._taus:
             self._taus, self._tau = taus, torch.tensor(taus, dtype=self.dtype).to(self.device)
+        if self._old and self.device.type == "cpu":
+            self._recheck()
         # While nothing is known of W, ‖D‖_F is compared with `SIGMA_FLOOR`.
         if self.device.type == "cpu" and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
             self._weight, moved = self._low, norm
@@ -169,6 +172,14 @@ class Chunk:
         self.rho = moved / self._weight.clamp(min=SIGMA_FLOOR)
         self.bound = self.rho > self._tau  # NaN is no reason to cut: it shows, as it does without a bound
         self.factor = torch.where(self.bound, self._tau / self.rho, 1.0)
+
+    def _recheck(self) -> None:
+        """What was taken over may be of other weights: a restored state's, or those of steps long ago."""
+        for stack in self.stacks:
+            stack.fill()
+        seen = self._look(self._block, [stack.both for stack in self.stacks])[1]
+        self._low.copy_(torch.minimum(self._low, self._apart(seen)[0]))
+        self._old = False
 
     def _sigmas(self, norm: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """σ₁(W) and σ₁(D), (matrices,) each; in place of σ₁(D) a bound of it where that is enough."""
