@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from course_lib import checks
 from course_lib.optim import groups
 from course_lib.optim.bounded import bounded_parameters
-from course_lib.optim.limit import Plan
+from course_lib.optim.limit import KNOWN, Plan
 from course_lib.optim.stack import Member
 from course_lib.sharding import local
 
@@ -147,11 +147,21 @@ class AdamW2(Optimizer):
                 )
         own = [{name: group[name] for name in ("tau", "split")} for group in self.param_groups]
         super().load_state_dict(state_dict)
+        self._restore(state_dict)
         for group, ours in zip(self.param_groups, own, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)
             group["split"] = tuple(group["split"])  # torch's checkpoint functions make it a list
         self._forget()
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:
+        """Vectors in their own precision: torch has rounded them to that of the parameter."""
+        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for i, (_, parameter, _) in zip(saved, groups.places(self.param_groups), strict=True):
+            for name in KNOWN:
+                value = state_dict["state"].get(i, {}).get(name)
+                if value is not None and value.dtype != self.state[parameter][name].dtype:
+                    self.state[parameter][name] = value.detach().to(parameter.device)
 
     @property
     def last_step(self) -> dict[str, BoundReport]:

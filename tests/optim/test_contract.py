@@ -228,6 +228,30 @@ def test_a_deep_copy_goes_on_alone_and_alike():
     assert set(twin.last_step) == {"w"}
 
 
+def test_a_saved_state_of_bf16_weights_goes_on_bit_for_bit():
+    """Vectors are of fp32, whatever the weights are."""
+    w = nn.Parameter(weight(20, 12).detach().bfloat16())
+    ours = AdamW2([w], lr=1.0)
+
+    def step(optimizer, parameter, seed):
+        g = torch.Generator().manual_seed(seed)
+        parameter.grad = torch.randn(20, 12, generator=g).bfloat16()
+        optimizer.step()
+
+    for seed in range(3):
+        step(ours, w, seed)
+    v = nn.Parameter(w.detach().clone())
+    theirs = AdamW2([v], lr=1.0)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for name in ("block_weight", "block_update", "sigma_low"):
+        assert torch.equal(theirs.state[v][name], ours.state[w][name]), name
+    for seed in range(3, 9):
+        step(ours, w, seed)
+        step(theirs, v, seed)
+        assert torch.equal(ours.last_step["0"].rho, theirs.last_step["0"].rho)
+    assert torch.equal(w, v)
+
+
 def test_parameters_that_come_later_start_with_moments_of_their_own():
     first, late = weight(8, 5), weight(6, 6, seed=1)
     optimizer = AdamW2([("first", first)], lr=1.0, tau=TAU, weight_decay=0.0)
