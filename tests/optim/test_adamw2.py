@@ -40,6 +40,24 @@ def test_without_a_bound_it_is_adamw(maximize, weight_decay):
         torch.testing.assert_close(a, b, **EXACT)
 
 
+@pytest.mark.parametrize("tau", [None, 1e6])
+def test_each_group_has_options_of_its_own(tau):
+    options = [
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.5, 0.8), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 0.3, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": True},
+    ]
+    ours, theirs = ([matrix(6, 4) for _ in options] for _ in range(2))
+    groups = [[{"params": [p], **o} for p, o in zip(ps, options, strict=True)] for ps in (ours, theirs)]
+    steps(AdamW2(groups[0], tau=tau), ours, 10)
+    steps(torch.optim.AdamW(groups[1]), theirs, 10)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
 def test_a_bound_that_never_bites_changes_nothing():
     ours, theirs = [matrix(6, 4)], [matrix(6, 4)]
     optimizer = AdamW2(ours, lr=1e-3, tau=1e6)
@@ -132,6 +150,10 @@ def test_groups_have_their_own_tau():
     assert set(optimizer.last_step) == {"0", "1"}
     cut = {k: (r.lr * r.rho).item() for k, r in optimizer.last_step.items()}  # lr asked for is 1
     assert cut == pytest.approx({"0": 0.01, "1": 0.1}, rel=1e-5)
+    optimizer.param_groups[0]["tau"] = 0.2
+    steps(optimizer, [a, b, c], 1)
+    cut = {k: (r.lr * r.rho).item() for k, r in optimizer.last_step.items()}
+    assert cut == pytest.approx({"0": 0.2, "1": 0.1}, rel=1e-5)
 
 
 def test_state_dict_round_trip_goes_on_bit_for_bit():

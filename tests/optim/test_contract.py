@@ -294,6 +294,18 @@ def test_a_saved_tau_takes_the_place_of_ones_own():
     assert ours.param_groups[0]["tau"] == 0.2
 
 
+def test_a_split_that_a_file_has_made_a_list_of():
+    """torch's checkpoint functions do, as does JSON."""
+    ours = AdamW2([{"params": [weight(6, 6)], "split": (0, 3)}])
+    steps(ours, 1)
+    state = copy.deepcopy(ours.state_dict())
+    state["param_groups"][0]["split"] = [0, 3]
+    ours.load_state_dict(state)
+    assert ours.last_step == {}  # of a step made before
+    steps(ours, 1)
+    assert ours.last_step["0"].rho.shape == (3,)
+
+
 def test_a_state_of_ours_goes_into_a_plain_adamw():
     w, v = weight(8, 5), weight(8, 5)
     ours, plain = AdamW2([w], lr=1e-2, tau=1e6), torch.optim.AdamW([v], lr=1e-2)
