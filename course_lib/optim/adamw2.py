@@ -152,7 +152,6 @@ class AdamW2(Optimizer):
             for name, value in ours.items():
                 group.setdefault(name, value)
             group["split"] = tuple(group["split"])  # torch's checkpoint functions make it a list
-        self._forget()
 
     def _restore(self, state_dict: dict[str, Any]) -> None:
         """Vectors in their own precision: torch has rounded them to that of the parameter."""

@@ -142,6 +142,16 @@ def test_a_model_is_bounded_inside_its_blocks_only():
     assert set(optimizer.last_step) == names
 
 
+def test_fused_projections_of_a_model_are_bounded_part_by_part():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    optimizer = AdamW2(model, lr=1.0)
+    model(torch.randn(2, 3, 8)).square().sum().backward()
+    optimizer.step()
+    assert optimizer.last_step["layers.1.self_attn.in_proj_weight"].rho.shape == (3,)
+    assert optimizer.last_step["layers.1.linear1.weight"].rho.shape == ()
+
+
 def test_groups_have_their_own_tau():
     a, b, c = matrix(4, 4), matrix(4, 4), matrix(4, 4)
     groups = [{"params": [a], "tau": 0.01}, {"params": [b], "tau": 0.1}, {"params": [c], "tau": None}]

@@ -447,7 +447,10 @@ def test_vectors_are_saved_so_that_estimates_go_on_and_not_shared():
     first, second = SpectralBound(torch.optim.SGD([w], lr=1.0)), SpectralBound(torch.optim.SGD([v], lr=1.0))
     train(first, [w], 3, 0.05)
     saved = first.state_dict()
+    train(second, [v], 1, 0.05)
     second.load_state_dict(saved)
+    assert second.last_step == {}  # of a step made before
+    second.load_state_dict(saved)  # which has not lost anything to the first time
     kept, loaded = first._known[w]["block_update"], second._known[v]["block_update"]
     assert torch.equal(kept, loaded)
     assert kept.data_ptr() != loaded.data_ptr()
@@ -559,6 +562,25 @@ def test_a_step_that_is_not_finite_passes_and_leaves_the_estimates_sound(bad):
     with torch.no_grad():
         ours.copy_(saved)
     assert train(optimizer, [ours, good], 3, 0.05, seed=9) == 6
+
+
+def test_the_vectors_go_on_from_the_last_step():
+    """They see of the last step, without another product, what there is to see."""
+    w, gradient = matrix(64, 48), matrix(64, 48, seed=1).detach()
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    for t in range(10):
+        w.grad = gradient + 0.1 * matrix(64, 48, seed=2 + t).detach()
+        optimizer.step()
+    (vectors,) = optimizer._known[w]["block_update"]
+    assert sigma(w.grad @ vectors.T) >= 0.99 * sigma(w.grad)
+
+
+def test_what_is_set_is_set_in_the_inner_optimizer():
+    optimizer = SpectralBound(sgd(matrix(2, 2)))
+    for name in ("state", "defaults", "param_groups"):
+        value = copy.copy(getattr(optimizer, name))
+        setattr(optimizer, name, value)
+        assert getattr(optimizer.optimizer, name) is value
 
 
 def test_hooks_run_around_the_step_and_the_state():
@@ -734,6 +756,25 @@ def test_a_state_of_other_shapes_is_refused_and_nothing_loaded():
     assert torch.equal(after["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
     assert after["param_groups"] == before["param_groups"]
     train(second, [v], 2, 0.05, seed=9)
+
+
+def test_vectors_of_other_shapes_are_refused_where_the_inner_optimizer_keeps_nothing():
+    first, second = SpectralBound(sgd(matrix(30, 20))), SpectralBound(sgd(matrix(20, 30)))
+    train(first, first.param_groups[0]["params"], 2, 0.05)
+    with pytest.raises(ValueError, match=r"saved state of parameter 0 has shape \(30, 20\): expected shape"):
+        second.load_state_dict(first.state_dict())
+    assert not second._known
+
+
+def test_a_saved_tau_takes_the_place_of_ones_own_and_a_spoilt_one_is_refused():
+    saved, ours = SpectralBound(sgd(matrix(6, 4)), 0.2), SpectralBound(sgd(matrix(6, 4)), 0.01)
+    ours.load_state_dict(saved.state_dict())
+    assert ours.param_groups[0]["tau"] == 0.2
+    spoilt = saved.state_dict()
+    spoilt["param_groups"][0]["tau"] = 0
+    with pytest.raises(ValueError, match="tau is 0: expected a positive number"):
+        ours.load_state_dict(spoilt)
+    assert ours.param_groups[0]["tau"] == 0.2
 
 
 def test_a_state_of_other_groups_is_refused_and_nothing_loaded():
