@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.optim import AdamW2, SpectralBound
+from course_lib.optim import AdamW2, SpectralBound, limit
+from course_lib.optim.limit import WARM_ITERATIONS
+from course_lib.optim.sigma import COLD_ITERATIONS, iterate
 
 TAU = 0.05
 
 
 def matrix(seed):
-    return torch.randn(20, 12, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(160, 120, generator=torch.Generator().manual_seed(seed))
 
 
 def adamw2(w):
@@ -40,7 +42,7 @@ def elsewhere(optimizer, *, cold=False):
     chunk.device = SimpleNamespace(type="elsewhere")
     chunk._cold = cold
     if cold:
-        chunk._block.copy_(torch.eye(8, 12))
+        chunk._block.copy_(torch.eye(8, 120))
 
 
 @pytest.mark.parametrize("make", [adamw2, around_sgd])
@@ -52,6 +54,17 @@ def test_steps_like_the_last_ones_are_cut_to_tau(make):
     for seed in range(2, 8):
         # The noise of a batch is little beside what the vectors know from the last step.
         assert moved(optimizer, w, gradient + 0.1 * matrix(seed)) == pytest.approx(TAU, rel=0.02)
+
+
+def test_as_many_products_as_a_start_needs_and_then_as_few_as_the_next_steps_need(monkeypatch):
+    w = nn.Parameter(torch.empty(20, 12, device="meta"))
+    optimizer, products = AdamW2([w]), []
+    monkeypatch.setattr(limit, "iterate", lambda *of: products.append(of) or iterate(*of))
+    for expected in (COLD_ITERATIONS - 1 + WARM_ITERATIONS, WARM_ITERATIONS, WARM_ITERATIONS):
+        w.grad = torch.empty_like(w)
+        products.clear()
+        optimizer.step()
+        assert len(products) == expected
 
 
 @pytest.mark.parametrize("make", [adamw2, around_sgd])

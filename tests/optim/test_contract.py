@@ -306,6 +306,68 @@ def test_a_split_that_a_file_has_made_a_list_of():
     assert ours.last_step["0"].rho.shape == (3,)
 
 
+def test_a_state_that_is_emptied_starts_anew_and_is_saved_whole():
+    w = weight(8, 5)
+    optimizer = AdamW2([w], lr=1.0)
+    steps(optimizer, 3)
+    optimizer.state.clear()
+    steps(optimizer, 2)
+    assert optimizer.state[w]["step"] == 2
+    v = nn.Parameter(w.detach().clone())
+    other = AdamW2([v])
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steps(optimizer, 3, seed=5)
+    steps(other, 3, seed=5)
+    assert torch.equal(w, v)
+    assert torch.equal(optimizer.state[w]["block_update"], other.state[v]["block_update"])
+
+
+def test_a_group_whose_split_or_place_changes_between_steps():
+    w = weight(6, 6)
+    optimizer = AdamW2([w], lr=1.0, tau=TAU)
+    steps(optimizer, 1)
+    optimizer.param_groups[0]["split"] = (0, 3)
+    steps(optimizer, 1)
+    assert optimizer.last_step["0"].rho.shape == (3,)
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "split": (0, 1), "tau": 0.2}
+    steps(optimizer, 1)
+    report = optimizer.last_step["0"]
+    assert (report.lr * report.rho).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
+
+
+def test_matrices_of_one_shape_that_are_split_in_different_ways():
+    groups = [
+        {"params": [weight(6, 6)]},
+        {"params": [weight(6, 6)], "split": (0, 3)},
+        {"params": [weight(6, 6)], "split": (1, 2)},
+    ]
+    optimizer = AdamW2(groups, lr=1.0)
+    steps(optimizer, 1)
+    shapes = [tuple(report.rho.shape) for report in optimizer.last_step.values()]
+    assert shapes == [(), (3,), (2,)]
+
+
+@both
+def test_parameters_that_take_turns(make):
+    """As in alternating training: each step only one half has gradients."""
+    model = gpt()
+    optimizer = make(model)
+    halves = [[n for n in bounded_parameters(model) if n.startswith(f"blocks.{i}")] for i in range(2)]
+    for t in range(4):
+        before = weights(model)
+        optimizer.zero_grad()
+        loss(model, ids(t)).backward()
+        for name in halves[1 - t % 2]:
+            model.get_parameter(name).grad = None
+        optimizer.step()
+        assert list(optimizer.last_step) == halves[t % 2]
+        after = weights(model)
+        for name in halves[t % 2]:
+            assert 0 < moved(before[name], after[name]) <= 1.1 * TAU  # gradients of other tokens
+        for name in halves[1 - t % 2]:
+            assert torch.equal(before[name], after[name])
+
+
 def test_a_state_of_ours_goes_into_a_plain_adamw():
     w, v = weight(8, 5), weight(8, 5)
     ours, plain = AdamW2([w], lr=1e-2, tau=1e6), torch.optim.AdamW([v], lr=1e-2)
