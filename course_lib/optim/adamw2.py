@@ -225,7 +225,7 @@ class AdamW2(Optimizer):
             # The fused kernel goes along memory, and so mixes elements up that lie in another order.
             of = (parameter.grad, self.state[parameter]["exp_avg"], self.state[parameter]["exp_avg_sq"])
             ordered = all(local(t).stride() == onto.stride() for t in of if t is not None)
-            fused = onto.device.type in ("cpu", "cuda") and onto.is_floating_point() and ordered
+            fused = onto.device.type in ("cpu", "cuda") and ordered
             weight_decay = group["weight_decay"] if decay else 0.0
             options = (fused, group["lr"], weight_decay, group["eps"], *group["betas"], group["maximize"])
             alike.setdefault(options, []).append((parameter, onto))

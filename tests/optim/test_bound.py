@@ -183,14 +183,15 @@ def test_steps_that_resemble_each_other_keep_within_two_percent():
     assert max(excess) <= WARM
 
 
-def test_a_step_in_directions_that_the_last_ones_never_had_is_seen():
+@pytest.mark.parametrize("size", [10.0, 0.5])
+def test_a_step_in_directions_that_the_last_ones_never_had_is_seen(size):
     """The vectors kept from steps on the first columns know nothing of the last ones."""
     w = nn.Parameter(torch.eye(40, 30))
     optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
     for t in range(30):
         before = w.detach().clone()
         w.grad = torch.zeros(40, 30)
-        w.grad[29 - t % 30, (11 * t) % 30] = 10.0
+        w.grad[29 - t % 30, (11 * t) % 30] = size
         optimizer.step()
         assert moved(before, w) <= allowed(before, 0.05, STEADY)
 
@@ -422,6 +423,8 @@ def test_gradients_accumulate_and_are_zeroed():
     for _ in range(2):
         (w.sum()).backward()
     torch.testing.assert_close(w.grad, torch.full((4, 4), 2.0))
+    optimizer.zero_grad(set_to_none=False)
+    assert torch.equal(w.grad, torch.zeros(4, 4))
     optimizer.zero_grad()
     assert w.grad is None
 
@@ -598,6 +601,10 @@ def test_hooks_run_around_the_step_and_the_state():
     optimizer.load_state_dict(optimizer.state_dict())
     assert [what for what, _ in called] == ["pre", "post", "saving", 1, "loaded"]
     assert all(o is optimizer for _, o in called)
+    optimizer.register_load_state_dict_pre_hook(lambda o, state: {**state, "param_groups": changed})
+    changed = [{**optimizer.state_dict()["param_groups"][0], "lr": 7.0}]
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.param_groups[0]["lr"] == 7.0
 
 
 def test_a_step_runs_on_meta_so_nothing_waits_for_the_host():
@@ -795,3 +802,6 @@ def test_vectors_saved_for_another_cut_are_made_anew():
     by_part.load_state_dict(whole.state_dict())
     tiny_step(model, by_part)
     assert by_part.last_step["encoder.layers.0.self_attn.in_proj_weight"].rho.shape == (3,)
+    whole.load_state_dict(by_part.state_dict())
+    tiny_step(model, whole)
+    assert whole.last_step["1"].rho.shape == ()  # embedding, in_proj_weight

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_lib import GPT, AdamW2, GPTConfig, SpectralBound, bounded_parameters
-from course_lib.optim import SIGMA_FLOOR
+from course_lib.optim import SIGMA_FLOOR, limit
 
 TAU = 0.05
 
@@ -333,6 +333,73 @@ def test_a_group_whose_split_or_place_changes_between_steps():
     steps(optimizer, 1)
     report = optimizer.last_step["0"]
     assert (report.lr * report.rho).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
+
+
+def kinds():
+    """Matrices that are alike but for their type, their order in memory or their device."""
+    g = torch.Generator().manual_seed(0)
+    plain, turned = torch.randn(9, 6, generator=g), torch.randn(6, 9, generator=g).T
+    return [
+        plain,
+        turned,
+        plain.double(),
+        plain.bfloat16(),
+        plain + 1,
+        torch.randn(6, 9, generator=g),
+        plain.to("meta"),
+        torch.randn(7, 9, generator=g),
+    ]
+
+
+@pytest.mark.parametrize("make", [AdamW2, lambda p: SpectralBound(torch.optim.Adam(p, lr=0.1), TAU)])
+def test_matrices_of_several_kinds_go_together_as_they_go_alone(make):
+    together, alone = ([nn.Parameter(w.clone()) for w in kinds()] for _ in range(2))
+    optimizers = [make(together), *(make([w]) for w in alone)]
+    for seed in range(3):
+        g = torch.Generator().manual_seed(seed)
+        for a, b in zip(together, alone, strict=True):
+            a.grad = torch.empty_like(a).copy_(torch.randn(a.shape, generator=g))
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1  # to be cut
+            optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        if not a.is_meta:
+            torch.testing.assert_close(a, b, rtol=1e-4 if a.dtype != torch.bfloat16 else 1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [AdamW2, lambda p: SpectralBound(torch.optim.Adam(p), TAU)])
+def test_as_many_are_stepped_together_as_is_said_and_that_changes_nothing(make, monkeypatch):
+    shapes = [(6, 10)] * 5 + [(10, 6)] + [(30, 6)]
+    many, few = ([weight(m, n, seed) for seed, (m, n) in enumerate(shapes)] for _ in range(2))
+    ours = make(many)
+    steps(ours, 3)
+    assert [[len(s.members) for s in chunk.stacks] for chunk in ours._plan.chunks] == [[5, 1, 1]]
+    monkeypatch.setattr(limit, "CHUNK", {"cpu": 130})
+    theirs = make(few)
+    steps(theirs, 3)
+    chunks = [[len(s.members) for s in chunk.stacks] for chunk in theirs._plan.chunks]
+    assert chunks == [[2], [2], [1, 1], [1]]  # a matrix that is larger than that is alone
+    for a, b in zip(many, few, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_each_matrix_is_reported_under_its_own_name():
+    """Parts and wholes in one chunk: their shorter side is as long."""
+    splits = [(0, 3), (0, 1), (0, 3), (1, 2), (0, 1)]
+    shapes = [(6, 6), (2, 9), (6, 6), (2, 8), (7, 2)]
+    parameters = [weight(m, n, seed) for seed, (m, n) in enumerate(shapes)]
+    groups = [{"params": [p], "split": split} for p, split in zip(parameters, splits, strict=True)]
+    optimizer = AdamW2(groups, lr=1.0)
+    before = [p.detach().clone() for p in parameters]
+    steps(optimizer, 1)
+    assert len(optimizer._plan.chunks) == 1
+    for i, (old, p, (dim, parts)) in enumerate(zip(before, parameters, splits, strict=True)):
+        pairs = zip(old.chunk(parts, dim), p.grad.sign().chunk(parts, dim), strict=True)
+        exact = [torch.linalg.matrix_norm(d, 2) / torch.linalg.matrix_norm(w, 2) for w, d in pairs]
+        found = optimizer.last_step[str(i)].rho.reshape(-1)
+        torch.testing.assert_close(found, torch.stack(exact), rtol=0.01, atol=0)
 
 
 def test_matrices_of_one_shape_that_are_split_in_different_ways():
