@@ -198,9 +198,10 @@ class AdamW2(Optimizer):
                 bounded.append(Member(group, group["split"], name, p))
             else:
                 free.append((group, p, local(p)))
-        self._asked = {member.name: member.group["lr"] for member in bounded}
         self._adamw(free, decay=True)
-        for chunk in self._plan.of(bounded, self.state):
+        chunks = self._plan.of(bounded, self.state)
+        self._asked = {member.name: member.group["lr"] for member in bounded}
+        for chunk in chunks:
             members = (member for stack in chunk.stacks for member in stack.members)
             # From zero and without decay, −αΔW is what AdamW's own kernel leaves.
             onto = zip(members, chunk.blank(), strict=True)

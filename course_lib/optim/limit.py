@@ -232,9 +232,9 @@ class Chunk:
         self._cold = False
 
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
-        """Each parameter's ρ, share kept and whether it was cut in the last step."""
+        """Each parameter's ρ, share kept and whether it was cut in the last step, if that came to its end."""
         row = 0
-        for stack in self.stacks:
+        for stack in self.stacks if len(self.rho) else ():
             parts = stack.split[1]
             for member in stack.members:
                 each = slice(row, row + parts) if parts > 1 else row

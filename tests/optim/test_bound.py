@@ -740,6 +740,15 @@ def test_parameters_that_are_exchanged_between_steps():
         optimizer.step()
 
 
+def test_a_step_that_the_inner_optimizer_refuses_is_not_reported():
+    w = matrix(4, 4)
+    optimizer = SpectralBound(torch.optim.SparseAdam([w]), tau=0.05)
+    set_gradients([w], 0)
+    with pytest.raises(RuntimeError, match="SparseAdam"):
+        optimizer.step()
+    assert optimizer.last_step == {}
+
+
 def test_a_tau_that_is_spoilt_between_steps():
     w = matrix(2, 2)
     optimizer = SpectralBound(sgd(w))
