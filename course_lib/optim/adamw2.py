@@ -47,7 +47,9 @@ class AdamW2(Optimizer):
     Source of the rule: arXiv 2505.21910, its abstract; how σ₁ is estimated and the floor are ours.
 
     The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
-    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by several.
+    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by several. Weights that
+    somebody else changes between steps are measured anew, unless it is through `.data`, where torch does not
+    count changes.
 
     Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
     matrices that are stepped together, a few million numbers or the largest matrix twice
