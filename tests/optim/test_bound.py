@@ -196,6 +196,17 @@ def test_a_step_in_directions_that_the_last_ones_never_had_is_seen(size):
         assert moved(before, w) <= allowed(before, 0.05, STEADY)
 
 
+def test_a_step_just_beyond_tau_is_seen_in_directions_drawn_anew():
+    """What W's vectors see says nothing of how much of the step has been seen."""
+    w = nn.Parameter(torch.eye(64, 48))
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    for t in range(5):
+        before, step = w.detach().clone(), matrix(64, 48, seed=t).detach()
+        w.grad = 1.05 * 0.05 * sigma(w) / sigma(step) * step
+        optimizer.step()
+        assert moved(before, w) <= 1.015 * 0.05 * sigma(before)
+
+
 def test_the_whole_step_is_inside_the_bound_decay_included():
     """Unlike in AdamW2, where the bound is on the update and decay comes on top."""
     w = matrix(8, 6)
