@@ -65,8 +65,8 @@ class SpectralBound(Optimizer):
     anew, unless it is through `.data`, where torch does not count changes. Of matrices that FSDP2 spreads by
     rows over processes, only products with vectors are exchanged. No part of a step waits for the device.
     Memory: a copy of the bounded matrices, W_old, that is kept for the next step, room for W and the step of
-    those that are looked at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py); `state_dict` has the
-    vectors only.
+    those that are looked at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py);
+    `state_dict` has the vectors only.
 
     Args:
         optimizer: what makes the steps, any `torch.optim.Optimizer`.
