@@ -87,6 +87,16 @@ def test_a_step_within_tau_is_left_whole():
     torch.testing.assert_close(w.detach(), before - 0.01 * gradient, rtol=1e-6, atol=1e-6)
 
 
+def test_a_step_of_nothing_is_one():
+    w = nn.Parameter(matrix(0))
+    optimizer = around_sgd(w)
+    moved(optimizer, w, matrix(1))
+    elsewhere(optimizer)
+    assert moved(optimizer, w, torch.zeros(160, 120)) == 0
+    assert optimizer.last_step["0"].rho == 0
+    assert moved(optimizer, w, matrix(2)) == pytest.approx(TAU, rel=0.1)  # from the vectors of two steps ago
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_steps_whose_squares_leave_the_range_of_fp32(size):
     w = nn.Parameter(matrix(0))

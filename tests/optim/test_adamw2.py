@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib import GPT, AdamW2, GPTConfig, bounded_parameters
-from course_lib.optim import SIGMA_FLOOR, power_iteration
+from course_lib.optim import SIGMA_FLOOR, power_iteration, sigma
 from course_lib.optim.sigma import COLD_ITERATIONS, as_matrix, start_block
 
 EXACT = {"rtol": 1e-5, "atol": 1e-7}  # the same formula, its operations in another order
@@ -258,6 +258,36 @@ def test_estimates_never_exceed_sigma_and_come_close(m, n, rank, scale, seed):
     exact = torch.linalg.svdvals(w.double())[0].item()
     assert estimate <= exact * (1 + 1e-4)  # rounding
     assert estimate >= exact * (1 - 1e-3)  # rank ≤ block: only the mean over the Ritz values is short
+
+
+def test_start_vectors_are_the_same_in_every_process_and_leave_the_dice_alone():
+    drawn = []
+    for seed in (1, 2):
+        sigma._start_rows.cache_clear()
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(start_block(torch.zeros(30, 20)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*drawn)
+    torch.testing.assert_close(drawn[0] @ drawn[0].T, torch.eye(8), rtol=0, atol=1e-5)
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 40), st.integers(0, 99))
+def test_the_upper_bound_is_one_whatever_the_vectors_have_seen(m, n, rank, seed):
+    g = torch.Generator().manual_seed(seed)
+    w = as_matrix(torch.randn(m, rank, generator=g) @ torch.randn(rank, n, generator=g))[None]
+    exact = torch.linalg.matrix_norm(w.double(), 2).item()
+    frobenius = torch.linalg.matrix_norm(w)
+    block = start_block(w)
+    for _ in range(3):
+        first, after = sigma.iterate(block, [w])
+        for seen in (first, after):
+            largest = sigma.largest_eigenvalue(seen.gram).sqrt()
+            bound = sigma.upper_bound(largest, sigma.trace(seen.gram), frobenius).item()
+            assert exact * (1 - 1e-6) <= bound <= frobenius.item() * (1 + 2e-5)  # its own allowance
+        block = after.block
+    if rank <= 8:
+        assert bound == pytest.approx(exact, rel=1e-2)
 
 
 def test_equal_singular_values():
