@@ -207,6 +207,28 @@ def test_a_step_just_beyond_tau_is_seen_in_directions_drawn_anew():
         assert moved(before, w) <= 1.015 * 0.05 * sigma(before)
 
 
+def test_what_is_known_of_a_matrix_does_not_depend_on_how_long_those_beside_it_take():
+    """One is decided at the first look, being of low rank; the other, new in every direction, is looked at on."""
+    g = torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(n, 4, generator=g)).Q for n in (64, 48))
+    together, alone = ([matrix(64, 48), matrix(64, 48, seed=1)] for _ in range(2))
+    both = SpectralBound(torch.optim.SGD(together, lr=1.0), tau=0.05)
+    apart = [SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05) for w in alone]
+    for t in range(5):
+        low_rank = 0.045 * sigma(together[0]) * (u * torch.tensor([1.0, 0.9, 0.8, 0.7])) @ v.T
+        for (a, b), step in zip(
+            zip(together, alone, strict=True), (low_rank, matrix(64, 48, seed=9 + t).detach()), strict=True
+        ):
+            a.grad, b.grad = step.clone(), step.clone()
+        for optimizer in (both, *apart):
+            optimizer.step()
+        assert [bool(report.bound) for report in both.last_step.values()] == [False, True]
+    for a, b, optimizer in zip(together, alone, apart, strict=True):
+        for name, value in both._known[a].items():
+            # Up to rounding: products of stacks of other sizes are added up in another order.
+            torch.testing.assert_close(value, optimizer._known[b][name], rtol=1e-3, atol=1e-3)
+
+
 def test_the_whole_step_is_inside_the_bound_decay_included():
     """Unlike in AdamW2, where the bound is on the update and decay comes on top."""
     w = matrix(8, 6)

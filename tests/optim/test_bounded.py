@@ -128,6 +128,42 @@ def test_weights_tied_to_an_embedding_stay_free_wherever_they_stand():
     assert list(bounded_parameters(nn.Sequential(embedding, nn.Linear(4, 4), head))) == ["1.weight"]
 
 
+def test_a_weight_tied_to_an_embedding_can_be_asked_for_by_either_name():
+    model = nn.ModuleDict({"symbols": nn.Embedding(5, 4), "head": nn.Linear(4, 5)})
+    model["head"].weight = model["symbols"].weight
+    (matrix,) = bounded_parameters(model, ["head.weight"]).values()
+    assert matrix.parameter is model["symbols"].weight
+
+
+def test_bags_of_embeddings_are_embeddings():
+    model = nn.ModuleList([nn.ModuleDict({"bag": nn.EmbeddingBag(5, 4), "up": nn.Linear(4, 4)})])
+    assert list(bounded_parameters(model)) == ["0.up.weight"]
+
+
+def test_without_blocks_only_the_layers_of_lists_count():
+    layers = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6))
+    model = nn.ModuleDict({"stem": nn.Linear(3, 4), "layers": layers, "head": nn.Linear(6, 2)})
+    assert list(bounded_parameters(model)) == ["layers.0.weight", "layers.2.weight"]
+
+
+def test_a_block_may_be_made_of_matrices_alone():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w_q, self.w_k = nn.Parameter(torch.zeros(4, 4)), nn.Parameter(torch.zeros(4, 4))
+
+    found = bounded_parameters(nn.Sequential(Attention(), nn.Linear(4, 4)))
+    assert list(found) == ["0.w_q", "0.w_k"]
+
+
+def test_somebody_elses_conv1d_is_not_taken_for_a_transposed_one():
+    class Conv1D(nn.Linear):
+        """(out, in), unlike transformers'."""
+
+    model = nn.ModuleList([nn.ModuleDict({"c_attn": Conv1D(4, 12), "c_proj": nn.Linear(4, 4)})])
+    assert bounded_parameters(model)["0.c_attn.weight"].split == (0, 3)
+
+
 def test_a_list_of_patch_embeddings_is_no_list_of_blocks():
     class Patches(nn.Module):
         def __init__(self):
