@@ -23,9 +23,9 @@ def places(groups: Iterable[dict[str, Any]]) -> Iterator[Place]:
     """All that an optimizer holds, in its order."""
     position = 0
     for group in groups:
-        names = group.get("param_names")
+        names = group.get("param_names", ())
         for i, parameter in enumerate(group["params"]):
-            yield (names[i] if names else str(position)), parameter, group
+            yield (names[i] if i < len(names) else str(position)), parameter, group
             position += 1
 
 

@@ -208,7 +208,7 @@ def test_a_step_just_beyond_tau_is_seen_in_directions_drawn_anew():
 
 
 def test_what_is_known_of_a_matrix_does_not_depend_on_how_long_those_beside_it_take():
-    """One is decided at the first look, being of low rank; the other, new in every direction, is looked at on."""
+    """One, of low rank, is decided at the first look; the other, new in every direction, is looked at on."""
     g = torch.Generator().manual_seed(0)
     u, v = (torch.linalg.qr(torch.randn(n, 4, generator=g)).Q for n in (64, 48))
     together, alone = ([matrix(64, 48), matrix(64, 48, seed=1)] for _ in range(2))

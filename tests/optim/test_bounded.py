@@ -152,8 +152,8 @@ def test_a_block_may_be_made_of_matrices_alone():
             super().__init__()
             self.w_q, self.w_k = nn.Parameter(torch.zeros(4, 4)), nn.Parameter(torch.zeros(4, 4))
 
-    found = bounded_parameters(nn.Sequential(Attention(), nn.Linear(4, 4)))
-    assert list(found) == ["0.w_q", "0.w_k"]
+    found = bounded_parameters(nn.Sequential(Attention(), Block(), nn.Linear(4, 4)))
+    assert list(found)[:2] == ["0.w_q", "0.w_k"]
 
 
 def test_somebody_elses_conv1d_is_not_taken_for_a_transposed_one():
@@ -209,6 +209,14 @@ def test_names_replace_the_default():
     assert list(found) == ["patch.weight", "blocks.0.qkv.weight"]
     assert found["blocks.0.qkv.weight"].split == (0, 3)
     assert found["patch.weight"].reason == "named by the caller"
+    assert list(bounded_parameters(Model(), "patch.weight")) == ["patch.weight"]  # one, and not its letters
+
+
+@pytest.mark.parametrize(("name", "parts"), [("qkv_proj", 3), ("to_qkv", 3), ("Wqkv", 3), ("to_kv", 2)])
+def test_names_that_others_give_to_fused_projections(name, parts):
+    model = nn.ModuleList([nn.ModuleDict({name: nn.Linear(4, 4 * parts), "out": nn.Linear(4, 4)})])
+    assert bounded_parameters(model)[f"0.{name}.weight"].split == (0, parts)
+    assert bounded_parameters(model)["0.out.weight"].split == (0, 1)
 
 
 def test_a_matrix_by_hand():

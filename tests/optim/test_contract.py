@@ -333,6 +333,10 @@ def test_a_group_whose_split_or_place_changes_between_steps():
     steps(optimizer, 1)
     report = optimizer.last_step["0"]
     assert (report.lr * report.rho).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "tau": 0.02}
+    steps(optimizer, 1)
+    report = optimizer.last_step["0"]
+    assert (report.lr * report.rho).item() == pytest.approx(0.02, rel=1e-5)
 
 
 def kinds():
@@ -527,7 +531,10 @@ def test_groups_that_are_spoilt_between_steps():
     refused(optimizer.step, message)
     del optimizer.param_groups[0]["params"][1]
     refused(optimizer.step, "hold nothing where another parameter was")
-    optimizer.param_groups[0]["params"].append(b)
+    optimizer.param_groups[0]["params"] += [b, weight(3, 3)]
+    with pytest.raises(ValueError, match=r"expected the 2 of the last step; use add_param_group"):
+        optimizer.step()
+    del optimizer.param_groups[0]["params"][2]
     optimizer.param_groups[0]["tau"] = -0.1
     refused(optimizer.step, "tau is -0.1")
     assert torch.equal(a, before)
