@@ -49,9 +49,9 @@ class Watched:
         self.rows += zip(off.tolist(), excess.tolist(), (rho_exact > tau).tolist(), strict=True)
 
 
-def measured(name: str, steps: int) -> dict[str, float]:
+def measured(name: str, steps: int, device: str) -> dict[str, float]:
     with Watched() as watched:
-        for _ in Run(preset(name, optimizer="adamw2", steps=steps, probe_every=0)):
+        for _ in Run(preset(name, optimizer="adamw2", steps=steps, probe_every=0, device=device)):
             pass
     off, excess, cut = (np.array(column) for column in zip(*watched.rows, strict=True))
     return {
@@ -69,8 +69,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--presets", default="copy,live")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
-    rows = {name: measured(name, options.steps) for name in options.presets.split(",")}
+    rows = {name: measured(name, options.steps, options.device) for name in options.presets.split(",")}
     print(f"{options.steps} steps, seed 0; shares of α and of τ")
     print(pd.DataFrame(rows).T.to_string(float_format=lambda x: f"{x:.5g}"))
     failed = [
