@@ -65,9 +65,14 @@ class Chunk:
         self._taus: list[float] = []
         self.rho = self.factor = self.bound = torch.empty(0)
 
+    @property
+    def _host(self) -> bool:
+        """Whether the host may decide: on a device of its own it would have to wait for what it looks at."""
+        return self.device.type == "cpu"
+
     def _collect(self, known: Mapping[Tensor, dict[str, Any]]) -> list[tuple[dict[str, Any], Tensor]]:
         """Take over what is known of each parameter, and put views of what will be known in its place."""
-        views, self._cold = [], False
+        views, self._cold, self._old = [], False, False
         blocks, lows = self._block.split([2 * c for c in self._counts]), self._low.split(self._counts)
         for stack, block, low in zip(self.stacks, blocks, lows, strict=True):
             each = (vectors.split(stack.split[1]) for vectors in (*block.chunk(2), low))
@@ -77,6 +82,7 @@ class Chunk:
                 if [f.shape for f in found] == [view.shape for view in own]:
                     for f, view in zip(found, own, strict=True):
                         view.copy_(f)
+                    self._old = True
                 else:
                     self._cold = True
                 state.update(zip(KNOWN, own, strict=True))
@@ -109,14 +115,14 @@ class Chunk:
             stack.measure()
         norm = torch.cat([stack.norm() for stack in self.stacks])
         scale = torch.ones_like(norm)
-        if self.device.type != "cpu" or not norm.square().isfinite().all():
+        if not self._host or not norm.square().isfinite().all():
             scale = torch.cat([stack.rescale() for stack in self.stacks])
             norm = torch.cat([stack.norm() for stack in self.stacks]) * scale
         self._limit(norm, scale)
-        if self.device.type != "cpu" or self.bound.any():
+        if not self._host or self.bound.any():
             factors, bounds = self.factor.split(self._counts), self.bound.split(self._counts)
             for stack, factor, bound in zip(self.stacks, factors, bounds, strict=True):
-                stack.cut(factor, bound)
+                stack.cut(factor, bound, host=self._host)
         self._after(0.0, norm)
 
     # --- a step that is added ---------------------------------------------------------------------
@@ -135,7 +141,7 @@ class Chunk:
         self._limit(norm, None)
         most = 0.0
         for stack, factor in zip(self.stacks, self.factor.split(self._counts), strict=True):
-            stack.add(factor, stack.decays)
+            stack.add(factor, stack.decays, host=self._host)
             most = max(most, *stack.decays)
         self._after(most, norm)
 
@@ -153,8 +159,10 @@ class Chunk:
         taus = [tau for stack in self.stacks for tau in stack.taus]
         if taus != self._taus:
             self._taus, self._tau = taus, sent(taus, self._low)
+        if self._old and self._host:
+            self._recheck()
         # While nothing is known of W, ‖D‖_F is compared with `SIGMA_FLOOR`.
-        if self.device.type == "cpu" and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
+        if self._host and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
             self._weight, moved = self._low, norm
         else:
             for stack in self.stacks:
@@ -165,6 +173,14 @@ class Chunk:
         self.bound = self.rho > self._tau  # NaN is no reason to cut: it shows, as it does without a bound
         self.factor = torch.where(self.bound, self._tau / self.rho, 1.0)
 
+    def _recheck(self) -> None:
+        """What was taken over may be of other weights: a restored state's, or those of steps long ago."""
+        for stack in self.stacks:
+            stack.fill()
+        seen = look(self._block, [stack.both for stack in self.stacks])
+        self._low.copy_(torch.minimum(self._low, self._apart(seen.sigma)[0]))
+        self._old = False
+
     def _sigmas(self, norm: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """σ₁(W) and σ₁(D), (matrices,) each; in place of σ₁(D) a bound of it where that is enough."""
         both = [stack.both for stack in self.stacks]
@@ -174,7 +190,7 @@ class Chunk:
         for _ in range(COLD_ITERATIONS - 1 if self._cold else 0):
             block = iterate(block, both)[1].block
         w, d = (Look(*each) for each in zip(*map(self._apart, look(block, both)), strict=True))
-        if self.device.type != "cpu":
+        if not self._host:
             d = look(d.block, steps)
             self._keep(w, d)
             return w.sigma, d.sigma * scale
@@ -211,9 +227,9 @@ class Chunk:
         self._cold = False
 
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
-        """Each parameter's ρ, share kept and whether it was cut in the last step."""
+        """Each parameter's ρ, share kept and whether it was cut in the last step, if that came to its end."""
         row = 0
-        for stack in self.stacks:
+        for stack in self.stacks if len(self.rho) else ():
             parts = stack.split[1]
             for member in stack.members:
                 each = slice(row, row + parts) if parts > 1 else row

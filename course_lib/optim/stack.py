@@ -124,11 +124,14 @@ class Stack:
         self._steps.div_(self._column(largest))
         return largest
 
-    def cut(self, factor: Tensor, bound: Tensor) -> None:
-        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere."""
+    def cut(self, factor: Tensor, bound: Tensor, *, host: bool) -> None:
+        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere.
+
+        With `host`, the host may look at them.
+        """
         assert self._saved is not None
         # What is not cut stays as it is, bit for bit, even where it is not finite.
-        if bound.device.type != "cpu":
+        if not host:
             torch._foreach_copy_(self._steps.unbind(), self._now())
             new = torch.lerp(self._saved, self._steps, self._column(factor))
             new = torch.where(self._column(bound), new, self._steps)
@@ -154,9 +157,12 @@ class Stack:
             parts = [part for step in steps for part in self._parts(step)]
             torch._foreach_copy_(self._steps.unbind(), parts)
 
-    def add(self, factor: Tensor, decays: Sequence[float]) -> None:
-        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay."""
-        if factor.device.type != "cpu":  # where `fill` has put W beside D
+    def add(self, factor: Tensor, decays: Sequence[float], *, host: bool) -> None:
+        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay.
+
+        With `host`, the host may look at the shares.
+        """
+        if not host:  # where `fill` has put W beside D
             shrunk = 1 - factor * sent(decays, factor)
             self._steps.mul_(self._column(factor)).addcmul_(self._weights, self._column(shrunk))
             torch._foreach_copy_(self._now(), self._steps.unbind())
