@@ -53,8 +53,8 @@ def step(optimizer: AdamW2) -> Iterator[tuple[float, float, bool]]:
             yield abs(used / min(lr, exact) - 1), max(sigma(moved) / size / tau - 1, 0.0), exact < lr
 
 
-def measured(name: str, steps: int) -> dict[str, float]:
-    run, rows = Run(preset(name, optimizer="adamw2", steps=steps, probe_every=0)), []
+def measured(name: str, steps: int, device: str) -> dict[str, float]:
+    run, rows = Run(preset(name, optimizer="adamw2", steps=steps, probe_every=0, device=device)), []
     run.optimizer.step = lambda: rows.extend(step(run.optimizer))
     for _ in run:
         pass
@@ -75,8 +75,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--presets", default="copy,live")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
-    rows = {name: measured(name, options.steps) for name in options.presets.split(",")}
+    rows = {name: measured(name, options.steps, options.device) for name in options.presets.split(",")}
     print(f"{options.steps} steps, seed 0; shares of α and of τ")
     print(pd.DataFrame(rows).T.to_string(float_format=lambda x: f"{x:.5g}"))
     failed = [

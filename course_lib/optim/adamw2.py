@@ -109,9 +109,8 @@ class AdamW2(Optimizer):
     def _forget(self) -> None:
         """Start anew with what is not kept in `state_dict`."""
         self._plan = Plan(together=False)
-        self._asked: dict[
-            str, float
-        ] = {}  # learning rates of the last step, which a scheduler changes after it
+        # Learning rates of the last step: a scheduler changes its group's after it.
+        self._asked: dict[str, float] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)

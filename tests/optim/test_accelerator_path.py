@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from course_lib.optim import AdamW2, SpectralBound, limit
-from course_lib.optim.limit import WARM_ITERATIONS
 from course_lib.optim.sigma import COLD_ITERATIONS, iterate
 
 TAU = 0.05
@@ -59,12 +58,18 @@ def test_steps_like_the_last_ones_are_cut_to_tau(make):
 def test_as_many_products_as_a_start_needs_and_then_as_few_as_the_next_steps_need(monkeypatch):
     w = nn.Parameter(torch.empty(20, 12, device="meta"))
     optimizer, products = AdamW2([w]), []
-    monkeypatch.setattr(limit, "iterate", lambda *of: products.append(of) or iterate(*of))
-    for expected in (COLD_ITERATIONS - 1 + WARM_ITERATIONS, WARM_ITERATIONS, WARM_ITERATIONS):
+
+    def counted(block, stacks):
+        products.append(len(block))
+        return iterate(block, stacks)
+
+    monkeypatch.setattr(limit, "iterate", counted)
+    both, step = 2, 1  # matrices: W and its step, then the step alone
+    for cold in (COLD_ITERATIONS - 1, 0, 0):
         w.grad = torch.empty_like(w)
         products.clear()
         optimizer.step()
-        assert len(products) == expected
+        assert products == [both] * cold + [both, step]
 
 
 @pytest.mark.parametrize("make", [adamw2, around_sgd])
