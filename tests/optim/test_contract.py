@@ -490,6 +490,12 @@ def test_what_has_no_sigma_or_stands_twice_is_refused():
     )
 
 
+@pytest.mark.parametrize("split", [(0, 3), (2, 2), (-1, 2), (0, 0), (0, -2)])
+def test_a_split_that_makes_no_equal_parts_is_refused(split):
+    group = {"params": [("w", weight(4, 4))], "split": split}
+    refused(lambda: AdamW2([group]), r"split of parameter w is \(.*\): expected \(dim, parts\) that cuts its")
+
+
 @pytest.mark.parametrize("saved_by", ["AdamW2", "AdamW"])
 def test_a_state_of_other_shapes_is_refused_and_nothing_loaded(saved_by):
     w, v = weight(30, 20), weight(20, 30)
