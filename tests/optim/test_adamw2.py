@@ -290,6 +290,23 @@ def test_the_upper_bound_is_one_whatever_the_vectors_have_seen(m, n, rank, seed)
         assert bound == pytest.approx(exact, rel=1e-2)
 
 
+def test_the_largest_eigenvalue_is_short_by_no_more_than_is_said():
+    """Worst where the others are a little smaller: over all gaps, by less than k/(4096·e)."""
+    gaps = torch.logspace(-6, 0, 200)
+    values = torch.ones(200, 8) - gaps[:, None] * torch.tensor([0.0] + [1.0] * 7)
+    short = 1 - sigma.largest_eigenvalue(torch.diag_embed(values))
+    assert 1e-4 < short.max() <= 8 / (4096 * math.e)
+    assert short.min() >= -1e-6  # rounding
+    assert sigma.largest_eigenvalue(torch.zeros(1, 8, 8)).tolist() == [0.0]
+
+
+def test_a_matrix_is_turned_upright_in_its_own_precision_or_fp32():
+    assert as_matrix(torch.zeros(3, 5)).shape == (5, 3)
+    assert as_matrix(torch.zeros(5, 3)).shape == (5, 3)
+    assert as_matrix(torch.zeros(3, 5, dtype=torch.float64)).dtype == torch.float64
+    assert as_matrix(torch.zeros(3, 5, dtype=torch.bfloat16)).dtype == torch.float32
+
+
 def test_equal_singular_values():
     q = torch.linalg.qr(torch.randn(30, 30)).Q
     assert power_iteration(q, start_block(q), 1)[0].item() == pytest.approx(1, rel=1e-4)

@@ -229,6 +229,17 @@ def test_what_is_known_of_a_matrix_does_not_depend_on_how_long_those_beside_it_t
             torch.testing.assert_close(value, optimizer._known[b][name], rtol=1e-3, atol=1e-3)
 
 
+def test_a_step_whose_squares_overflow_beside_a_large_matrix():
+    """Divided by its largest entry, the step is nothing beside the matrix; it is 1e22 times as large."""
+    w = matrix(12, 7, scale=1e8)
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    assert train(optimizer, [w], 2, 0.05) == 0
+    before = w.detach().clone()
+    set_gradients([w], 9, scale=1e30)
+    optimizer.step()
+    assert moved(before, w) == pytest.approx(0.05 * sigma(before), rel=0.02)
+
+
 def test_the_whole_step_is_inside_the_bound_decay_included():
     """Unlike in AdamW2, where the bound is on the update and decay comes on top."""
     w = matrix(8, 6)
