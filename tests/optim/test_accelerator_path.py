@@ -92,6 +92,19 @@ def test_a_step_within_tau_is_left_whole():
     torch.testing.assert_close(w.detach(), before - 0.01 * gradient, rtol=1e-6, atol=1e-6)
 
 
+def test_a_step_that_is_not_finite_passes_as_it_is():
+    w = nn.Parameter(matrix(0))
+    optimizer, gradient = around_sgd(w), matrix(1)
+    moved(optimizer, w, gradient)
+    elsewhere(optimizer)
+    w.grad = gradient.clone()
+    w.grad[2, 3] = torch.inf
+    expected = w.detach() - w.grad
+    optimizer.step()
+    assert torch.equal(w.detach(), expected)
+    assert expected[2, 3] == -torch.inf
+
+
 def test_a_step_of_nothing_is_one():
     w = nn.Parameter(matrix(0))
     optimizer = around_sgd(w)
