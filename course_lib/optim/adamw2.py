@@ -52,8 +52,8 @@ class AdamW2(Optimizer):
     count changes.
 
     Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
-    matrices that are stepped together, a few million numbers or the largest matrix twice
-    (bench/optimizer_memory.py).
+    matrices that are stepped together: a million numbers, on an accelerator 67 million, or the largest matrix
+    twice (bench/optimizer_memory.py).
 
     Args:
         params: a model, whose matrices inside the blocks are bounded and nothing else

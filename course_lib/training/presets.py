@@ -104,8 +104,7 @@ PRESETS: dict[str, RunConfig] = {
 """Runs from three seconds to some minutes on two cores; those of a paper's size (gpt2-124m, vit-b, swin-t)
 take hours. Without warmup copy, live and study end in malignant collapse on every seed that was tried, vit on
 most, recall on some; swin and flatten-swin do not learn, and most stall. vit-study does not crash: it shows
-what the model can learn. vit-b and swin-t are first settings: what becomes of them over seeds is not measured.
-"""
+what the model can learn. What becomes of vit-b and swin-t over seeds is not measured."""
 
 
 def preset_of(model: str | None, task: str | None = None) -> str:
