@@ -13,6 +13,7 @@ from course_lib.devices import use_available_cores
 from course_lib.lab.branching import Branching
 from course_lib.lab.controls import LIVE_SETTINGS, Controls, Quiet, off_to_none
 from course_lib.lab.drawers import Drawer, Drawers
+from course_lib.lab.names import naming
 from course_lib.lab.panels import Panels
 from course_lib.lab.session import LOCK, NOTHING, forget, sessions
 from course_lib.lab.style import STYLE
@@ -91,6 +92,7 @@ class Lab(Branching):
                 self.drawers.widget,
                 self.panels.widget,
                 self._live,
+                naming(),
             ]
         )
         self.widget.add_class("course-lab")
