@@ -192,9 +192,7 @@ def test_a_kernel_restarted_in_mid_run_leaves_advice(jupyter, page):
 
 
 DRAWERS = ["Rewind and fork", "Race", "Surgery", "Rescue", "Look inside", "Keep it"]
-CONTROLS = (
-    "button:enabled, select:enabled, input:enabled, textarea, [role=slider], [contenteditable=true]"
-)
+CONTROLS = "button:enabled, select:enabled, input:enabled, textarea, [role=slider], [contenteditable=true]"
 
 
 def heard(page):
@@ -215,7 +213,7 @@ def heard(page):
 
 def tabbed(page):
     """How many controls can be seen, and which of them (by number) the Tab key reaches from the first on."""
-    seen = "[...document.querySelectorAll('.course-lab :is(%s)')].filter(e => e.checkVisibility())" % CONTROLS
+    seen = f"[...document.querySelectorAll('.course-lab :is({CONTROLS})')].filter(e => e.checkVisibility())"
     count = page.evaluate(f"{seen}.length")
     page.evaluate(f"{seen}[0].focus()")
     reached = set()

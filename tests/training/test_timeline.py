@@ -76,12 +76,11 @@ def test_a_moment_in_which_a_setting_was_changed_is_kept_as_it_was_left():
 
 
 def test_a_moment_lies_in_memory_of_its_own():
-    """Among a heap's small things, holes that large ones leave are not filled again: a long run would grow."""
+    """In a heap, holes that large things leave between small ones are not filled again: it would grow."""
     _, timeline = trained(11, optimizer="adamw2")
     memories = []
     for step in timeline.steps:
         tensors = timeline.at(step).tensors.values()
-        assert len(tensors) > 50
         memories.append({t.untyped_storage().data_ptr() for t in tensors})
         assert len(memories[-1]) == 1
         assert all(t.data_ptr() % 64 == 0 for t in tensors)
