@@ -86,7 +86,7 @@ def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
 def summary(run: Run, verdict: Verdict | None) -> str:
     """What the charts show at this moment, and what became of the run, for those who cannot see them."""
     if not run.records:
-        return "No step made yet; all charts are empty."
+        return "No step made yet."
     last = run.records[-1]
     parts = [f"Step {run.updates} of {run.config.steps}: loss {last.loss:.2f}"]
     if last.accuracy is not None:

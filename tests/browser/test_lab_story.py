@@ -34,8 +34,16 @@ def page(jupyter):
     """A page as narrow as the lab has to do with."""
     _, _, chromium = jupyter
     page = chromium.new_page(viewport={"width": 1000, "height": 1400})  # some of it is the notebook's frame
+    refused = []
+    page.on("console", lambda message: refused.append(message.text) if _of_a_widget(message) else None)
     yield page
     page.close()
+    assert refused == []
+
+
+def _of_a_widget(message):
+    """Whether a browser complains of what the lab has sent it."""
+    return message.type == "error" and ("setting state" in message.text or "attribute" in message.text)
 
 
 def notebook(jupyter, page, name, *cells):
