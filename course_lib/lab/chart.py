@@ -141,10 +141,10 @@ class Chart:
             ]
             # One below the other, so that changes soon after each other stay legible.
             heights = [1.0 - 0.085 * (i % 5) for i in range(len(changes))]
-            named_at = list(zip([c.step for c in changes], heights, names, strict=True))
             for label, late in ((self.change_names, False), (self.late_names, True)):
-                some = [place for place in named_at if (place[0] > LATE * self.x.max) is late]
-                set_labels(label, *([place[i] for place in some] for i in range(3)))
+                some = [i for i, c in enumerate(changes) if (c.step > LATE * self.x.max) is late]
+                steps = [changes[i].step for i in some]
+                set_labels(label, steps, [heights[i] for i in some], [names[i] for i in some])
 
     def draw_cursor(self, step: int | None) -> None:
         """Mark the moment that is looked at; None: it is the present."""

@@ -1,6 +1,7 @@
 """Attention maps as a picture."""
 
 import io
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,8 @@ def map_picture(maps: Sequence[Tensor]) -> bytes:
     if tokens > TILE:  # the largest weight of each patch: a sharp map stays sharp
         shown = [F.max_pool2d(layer, -(-tokens // TILE), ceil_mode=True) for layer in shown]
     side, heads = (max(layer.shape[dim] for layer in shown) for dim in (-1, 0))
-    shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
+    if any(layer.shape[-1] < side for layer in shown):
+        shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
     if all((layer.triu(1) == 0).all() for layer in shown):  # causal: leave out what cannot be seen
         hidden = torch.ones_like(shown[0][0], dtype=torch.bool).triu(1)
         shown = [layer.masked_fill(hidden, torch.nan) for layer in shown]
@@ -70,7 +72,7 @@ def _png(values: Array, colors: bytes) -> bytes:
     picture = Image.fromarray(numbers.astype(np.uint8))
     picture.putpalette(colors)
     file = io.BytesIO()
-    picture.save(file, format="PNG", compress_level=1)
+    picture.save(file, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)  # half of a frame, else
     return file.getvalue()
 
 
