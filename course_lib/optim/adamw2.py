@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from course_lib import checks
 from course_lib.optim import groups
 from course_lib.optim.bounded import bounded_parameters
-from course_lib.optim.limit import Plan
+from course_lib.optim.limit import KNOWN, Plan
 from course_lib.optim.stack import Member
 from course_lib.sharding import local
 
@@ -47,7 +47,9 @@ class AdamW2(Optimizer):
     Source of the rule: arXiv 2505.21910, its abstract; how σ₁ is estimated and the floor are ours.
 
     The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
-    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by several.
+    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by several. Weights that
+    somebody else changes between steps are measured anew, unless it is through `.data`, where torch does not
+    count changes.
 
     Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
     matrices that are stepped together, a few million numbers or the largest matrix twice
@@ -107,6 +109,8 @@ class AdamW2(Optimizer):
     def _forget(self) -> None:
         """Start anew with what is not kept in `state_dict`."""
         self._plan = Plan(together=False)
+        # Learning rates of the last step: a scheduler changes its group's after it.
+        self._asked: dict[str, float] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -144,17 +148,26 @@ class AdamW2(Optimizer):
                 )
         own = [{name: group[name] for name in ("tau", "split")} for group in self.param_groups]
         super().load_state_dict(state_dict)
+        self._restore(state_dict)
         for group, ours in zip(self.param_groups, own, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)
             group["split"] = tuple(group["split"])  # torch's checkpoint functions make it a list
-        self._forget()
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:
+        """Vectors in their own precision: torch has rounded them to that of the parameter."""
+        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for i, (_, parameter, _) in zip(saved, groups.places(self.param_groups), strict=True):
+            for name in KNOWN:
+                value = state_dict["state"].get(i, {}).get(name)
+                if value is not None and value.dtype != self.state[parameter][name].dtype:
+                    self.state[parameter][name] = value.detach().to(parameter.device)
 
     @property
     def last_step(self) -> dict[str, BoundReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
         return {
-            member.name: BoundReport(rho, factor * member.group["lr"], bound)
+            member.name: BoundReport(rho, factor * self._asked[member.name], bound)
             for chunk in self._plan.chunks
             for member, (rho, factor, bound) in chunk.reports()
         }
@@ -187,7 +200,9 @@ class AdamW2(Optimizer):
             else:
                 free.append((group, p, local(p)))
         self._adamw(free, decay=True)
-        for chunk in self._plan.of(bounded, self.state):
+        chunks = self._plan.of(bounded, self.state)
+        self._asked = {member.name: member.group["lr"] for member in bounded}
+        for chunk in chunks:
             members = (member for stack in chunk.stacks for member in stack.members)
             # From zero and without decay, −αΔW is what AdamW's own kernel leaves.
             onto = zip(members, chunk.blank(), strict=True)
@@ -209,7 +224,10 @@ class AdamW2(Optimizer):
         """torch's own AdamW step with each parameter's gradient and moments, made on the tensor beside it."""
         alike: dict[Any, list[tuple[Tensor, Tensor]]] = {}
         for group, parameter, onto in steps:
-            fused = onto.device.type in ("cpu", "cuda") and onto.is_floating_point()
+            # The fused kernel goes along memory, and so mixes elements up that lie in another order.
+            of = (parameter.grad, self.state[parameter]["exp_avg"], self.state[parameter]["exp_avg_sq"])
+            ordered = all(local(t).stride() == onto.stride() for t in of if t is not None)
+            fused = onto.device.type in ("cpu", "cuda") and ordered
             weight_decay = group["weight_decay"] if decay else 0.0
             options = (fused, group["lr"], weight_decay, group["eps"], *group["betas"], group["maximize"])
             alike.setdefault(options, []).append((parameter, onto))

@@ -29,7 +29,8 @@ class StepReport:
     """What the bound did to one parameter in the last step: 0-dim tensors, (parts,) for a fused one."""
 
     rho: Tensor
-    """ρ = σ₁(W_new − W_old)/σ₁(W_old) of the step that the optimizer made, before any cut."""
+    """ρ = σ₁(W_new − W_old)/σ₁(W_old) of the step that the optimizer made, before any cut. On the CPU, where
+    an upper bound of ρ is enough to see that it does not exceed τ, this is the upper bound."""
     factor: Tensor
     """c in (0, 1], the share of that step that was kept."""
     bound: Tensor
@@ -60,11 +61,12 @@ class SpectralBound(Optimizer):
     σ₁ is estimated by power iteration from the last step's vectors, in fp32 at least; σ₁(W_old) counts as
     `SIGMA_FLOOR` at least, so that a matrix of zeros can leave zero. The guarantee holds up to the estimate,
     which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
-    the rounding of W to its own precision. Of matrices that FSDP2 spreads by rows over processes, only
-    products with vectors are exchanged. No part of a step waits for the device. Memory: a copy of the
-    bounded matrices, W_old, that is kept for the next step, room for W and the step of those that are looked
-    at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py); `state_dict` has the
-    vectors only.
+    the rounding of W to its own precision. Weights that somebody else changes between steps are measured
+    anew, unless it is through `.data`, where torch does not count changes. Of matrices that FSDP2 spreads by
+    rows over processes, only products with vectors are exchanged. No part of a step waits for the device.
+    Memory: a copy of the bounded matrices, W_old, that is kept for the next step, room for W and the step of
+    those that are looked at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py);
+    `state_dict` has the vectors only.
 
     Args:
         optimizer: what makes the steps, any `torch.optim.Optimizer`.

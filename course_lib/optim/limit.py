@@ -12,7 +12,7 @@ decision would have to wait for the device, so every matrix is estimated in ever
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,15 +26,15 @@ from course_lib.optim.sigma import (
     trace,
     upper_bound,
 )
-from course_lib.optim.stack import Member, Stack, is_sharded
+from course_lib.optim.stack import Member, Stack, is_sharded, sent
 from course_lib.sharding import local
 
 SIGMA_FLOOR = 1e-3
 """σ₁(W) counts as at least this much, else a matrix that starts at zero could never leave it."""
 STEADY = 0.002
-"""On the CPU an estimate of σ₁(D) stands when that from the other side exceeds it by less than this share."""
-WARM_ITERATIONS = 2
-"""On an accelerator, where nobody can look whether that is so."""
+"""On the CPU an estimate stands when that from the other side exceeds it by less than this share. On an
+accelerator nobody can look whether that is so: there W is looked at once and D twice, which is what they come
+to on the CPU in nearly every step."""
 KNOWN = ("block_weight", "block_update", "sigma_low")
 """What is kept of a bounded parameter between steps: vectors to go on from for W and for D, (parts, k, n),
 and a lower bound of σ₁(W), (parts,)."""
@@ -42,7 +42,7 @@ and a lower bound of σ₁(W), (parts,)."""
 CHUNK = {"cpu": 2**19}
 """Elements of the matrices that are stepped together, by type of device: so many that Python's share of the
 time is small, so few that they stay in the CPU's cache between the passes that a step makes over them."""
-ACCELERATOR_CHUNK = 2**24
+ACCELERATOR_CHUNK = 2**25
 
 
 class Chunk:
@@ -65,9 +65,14 @@ class Chunk:
         self._taus: list[float] = []
         self.rho = self.factor = self.bound = torch.empty(0)
 
+    @property
+    def _host(self) -> bool:
+        """Whether the host may decide: on a device of its own it would have to wait for what it looks at."""
+        return self.device.type == "cpu"
+
     def _collect(self, known: Mapping[Tensor, dict[str, Any]]) -> list[tuple[dict[str, Any], Tensor]]:
         """Take over what is known of each parameter, and put views of what will be known in its place."""
-        views, self._cold = [], False
+        views, self._cold, self._old = [], False, False
         blocks, lows = self._block.split([2 * c for c in self._counts]), self._low.split(self._counts)
         for stack, block, low in zip(self.stacks, blocks, lows, strict=True):
             each = (vectors.split(stack.split[1]) for vectors in (*block.chunk(2), low))
@@ -77,6 +82,7 @@ class Chunk:
                 if [f.shape for f in found] == [view.shape for view in own]:
                     for f, view in zip(found, own, strict=True):
                         view.copy_(f)
+                    self._old = True
                 else:
                     self._cold = True
                 state.update(zip(KNOWN, own, strict=True))
@@ -109,14 +115,14 @@ class Chunk:
             stack.measure()
         norm = torch.cat([stack.norm() for stack in self.stacks])
         scale = torch.ones_like(norm)
-        if self.device.type != "cpu" or not norm.square().isfinite().all():
+        if not self._host or not norm.square().isfinite().all():
             scale = torch.cat([stack.rescale() for stack in self.stacks])
             norm = torch.cat([stack.norm() for stack in self.stacks]) * scale
         self._limit(norm, scale)
-        if self.device.type != "cpu" or self.bound.any():
+        if not self._host or self.bound.any():
             factors, bounds = self.factor.split(self._counts), self.bound.split(self._counts)
             for stack, factor, bound in zip(self.stacks, factors, bounds, strict=True):
-                stack.cut(factor, bound)
+                stack.cut(factor, bound, host=self._host)
         self._after(0.0, norm)
 
     # --- a step that is added ---------------------------------------------------------------------
@@ -135,13 +141,8 @@ class Chunk:
         self._limit(norm, None)
         most = 0.0
         for stack, factor in zip(self.stacks, self.factor.split(self._counts), strict=True):
-            decays = [
-                member.group["lr"] * member.group["weight_decay"]
-                for member in stack.members
-                for _ in range(stack.split[1])
-            ]
-            stack.add(factor, decays)
-            most = max(most, *decays)
+            stack.add(factor, stack.decays, host=self._host)
+            most = max(most, *stack.decays)
         self._after(most, norm)
 
     # --- σ₁ -----------------------------------------------------------------------------------------
@@ -157,9 +158,11 @@ class Chunk:
         """
         taus = [tau for stack in self.stacks for tau in stack.taus]
         if taus != self._taus:
-            self._taus, self._tau = taus, torch.tensor(taus, dtype=self.dtype).to(self.device)
+            self._taus, self._tau = taus, sent(taus, self._low)
+        if self._old and self._host:
+            self._recheck()
         # While nothing is known of W, ‖D‖_F is compared with `SIGMA_FLOOR`.
-        if self.device.type == "cpu" and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
+        if self._host and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
             self._weight, moved = self._low, norm
         else:
             for stack in self.stacks:
@@ -170,40 +173,43 @@ class Chunk:
         self.bound = self.rho > self._tau  # NaN is no reason to cut: it shows, as it does without a bound
         self.factor = torch.where(self.bound, self._tau / self.rho, 1.0)
 
+    def _recheck(self) -> None:
+        """What was taken over may be of other weights: a restored state's, or those of steps long ago."""
+        for stack in self.stacks:
+            stack.fill()
+        seen = look(self._block, [stack.both for stack in self.stacks])
+        self._low.copy_(torch.minimum(self._low, self._apart(seen.sigma)[0]))
+        self._old = False
+
     def _sigmas(self, norm: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """σ₁(W) and σ₁(D), (matrices,) each; in place of σ₁(D) a bound of it where that is enough."""
         both = [stack.both for stack in self.stacks]
+        weights = [matrices[:count] for matrices, count in zip(both, self._counts, strict=True)]
+        steps = [matrices[count:] for matrices, count in zip(both, self._counts, strict=True)]
         block = self._block
         for _ in range(COLD_ITERATIONS - 1 if self._cold else 0):
             block = iterate(block, both)[1].block
-        block, sigma, energy, rising = self._look(block, both)
-        if self.device.type != "cpu":
-            for _ in range(1, WARM_ITERATIONS):
-                block, sigma, _, _ = self._look(block, both)
-            self._block.copy_(kept(block, self._block, sigma))
-            weight, moved = self._apart(sigma)
-            return weight, moved * scale
+        w, d = (Look(*each) for each in zip(*map(self._apart, look(block, both)), strict=True))
+        if not self._host:
+            d = look(d.block, steps)
+            self._keep(w, d)
+            return w.sigma, d.sigma * scale
         for _ in range(COLD_ITERATIONS):
-            weight, moved = self._apart(sigma)
-            most = upper_bound(moved, self._apart(energy)[1], norm / scale) * scale
-            undecided = ~(most <= self._tau * weight.clamp(min=SIGMA_FLOOR))
-            go = undecided & torch.stack(self._apart(rising)).any(0)
-            if not go.any():
+            most = upper_bound(d.sigma, d.energy, norm / scale) * scale
+            undecided = ~(most <= self._tau * w.sigma.clamp(min=SIGMA_FLOOR))
+            if not (undecided & (w.rising | d.rising)).any():
                 break
-            # For these alone, so that what a matrix comes to does not depend on those beside it.
-            go = torch.cat([part.repeat(2) for part in go.split(self._counts)])
-            now, new, its_energy, rising = self._look(block, both)
-            block = torch.where(go[:, None, None], now, block)
-            sigma, energy = torch.where(go, new, sigma), torch.where(go, its_energy, energy)
-            rising &= go
-        self._block.copy_(kept(block, self._block, sigma))
-        return weight, torch.where(undecided, moved * scale, most)
+            w = look_again(w, weights, undecided & w.rising)
+            d = look_again(d, steps, undecided & d.rising)
+        self._keep(w, d)
+        return w.sigma, torch.where(undecided, d.sigma * scale, most)
 
-    def _look(self, block: Tensor, both: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The next vectors; σ₁ as these see it, the sum of all σ² that they see, and whether σ₁ rises."""
-        first, after = iterate(block, both)
-        last, latest = largest_eigenvalue(torch.cat([first.gram, after.gram])).sqrt().chunk(2)
-        return after.block, latest, trace(after.gram), latest > last * (1 + STEADY)
+    def _keep(self, w: "Look", d: "Look") -> None:
+        """Go on from these vectors in the next step."""
+        parts = zip(*(side.block.split(self._counts) for side in (w, d)), strict=True)
+        sigma = zip(*(side.sigma.split(self._counts) for side in (w, d)), strict=True)
+        block = torch.cat([part for pair in parts for part in pair])
+        self._block.copy_(kept(block, self._block, torch.cat([part for pair in sigma for part in pair])))
 
     def _apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
         """Of values for each stack's W and D, those for W and those for D."""
@@ -221,14 +227,45 @@ class Chunk:
         self._cold = False
 
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
-        """Each parameter's ρ, share kept and whether it was cut in the last step."""
+        """Each parameter's ρ, share kept and whether it was cut in the last step, if that came to its end."""
         row = 0
-        for stack in self.stacks:
+        for stack in self.stacks if len(self.rho) else ():
             parts = stack.split[1]
             for member in stack.members:
                 each = slice(row, row + parts) if parts > 1 else row
                 yield member, (self.rho[each], self.factor[each], self.bound[each])
                 row += parts
+
+
+class Look(NamedTuple):
+    """What products with vectors have shown of σ₁, matrix by matrix."""
+
+    block: Tensor
+    """The next vectors."""
+    sigma: Tensor
+    energy: Tensor
+    """The sum of all σ² that the vectors see."""
+    rising: Tensor
+    """bool: whether σ₁ is higher as seen from the other side."""
+
+
+def look(block: Tensor, stacks: list[Tensor]) -> Look:
+    """Go on from vectors (matrices, k, n)."""
+    first, after = iterate(block, stacks)
+    last, latest = largest_eigenvalue(torch.cat([first.gram, after.gram])).sqrt().chunk(2)
+    return Look(after.block, latest, trace(after.gram), latest > last * (1 + STEADY))
+
+
+def look_again(before: Look, stacks: list[Tensor], where: Tensor) -> Look:
+    """Go on from the vectors of `before`, and use that for the matrices of `where` (matrices,) alone.
+
+    So what a matrix comes to does not depend on those beside it.
+    """
+    if not where.any():
+        return before
+    now = look(before.block, stacks)
+    chosen = (where.view(-1, *[1] * (new.ndim - 1)) for new in now)
+    return Look(*map(torch.where, chosen, now, before))
 
 
 class Plan:

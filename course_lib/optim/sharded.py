@@ -102,6 +102,10 @@ class ShardedMatrix:
     def mT(self) -> "ShardedMatrix":
         return replace(self, transposed=not self.transposed)
 
+    def __getitem__(self, which: slice) -> "ShardedMatrix":
+        """Some of the matrices."""
+        return replace(self, local=self.local[which])
+
     def __matmul__(self, columns: Tensor) -> Tensor:
         """(b, m, n) @ (b, n, k) → (b, m, k)."""
         return self._sum(columns) if self.transposed else self._gather(columns)

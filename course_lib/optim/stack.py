@@ -1,6 +1,6 @@
 """Matrices of one shape that are stepped together: where they are, and what a step does to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -57,19 +57,29 @@ class Stack:
         """τ of each matrix."""
         return [member.group["tau"] for member in self.members for _ in range(self.split[1])]
 
+    @property
+    def decays(self) -> list[float]:
+        """lr · λ of each matrix."""
+        pairs = [(m.group["lr"], m.group["weight_decay"]) for m in self.members for _ in range(self.split[1])]
+        return [lr * weight_decay for lr, weight_decay in pairs]
+
     def _parts(self, parameter: Tensor) -> Sequence[Tensor]:
         held = local(parameter)
         return [held] if self.split[1] == 1 else held.chunk(self.split[1], self.split[0])
 
-    def _now(self) -> Iterator[Tensor]:
+    def _now(self) -> list[Tensor]:
         """What the parameters hold now, matrix by matrix, as views of their own shape."""
-        return (part for member in self.members for part in self._parts(member.parameter))
+        return [part for member in self.members for part in self._parts(member.parameter)]
+
+    def _column(self, values: Tensor) -> Tensor:
+        """A number for each matrix, (b,), to multiply all of `_steps` with."""
+        return values.view(-1, *[1] * (len(self.shape) - 1))
 
     def lend(self, memory: Tensor, saved: Tensor | None) -> None:
         """Flat tensors of type `dtype`: to work in the first 2b · out · … elements, and to save W in."""
-        self._saved = None if saved is None else saved[: self.shape.numel()].view(self.shape).unbind()
+        self._saved = None if saved is None else saved[: self.shape.numel()].view(self.shape)
         both = memory[: 2 * self.shape.numel()].view(2, *self.shape)
-        self._before, self._moved, self._steps = both[0].unbind(), both[1].unbind(), both[1]
+        self._weights, self._steps = both
         flat = both.flatten(0, 1).flatten(2)
         if is_sharded(self.members[0].parameter):
             from course_lib.optim.sharded import sharded_matrix  # imports what takes a while to import
@@ -80,8 +90,10 @@ class Stack:
 
     def fill(self) -> None:
         """Put W in `both`: the matrices as they were saved, or where none were, as they are now."""
-        for before, w in zip(self._before, self._now() if self._saved is None else self._saved, strict=True):
-            before.copy_(w)
+        if self._saved is None:
+            torch._foreach_copy_(self._weights.unbind(), self._now())
+        else:
+            self._weights.copy_(self._saved)
 
     def norm(self) -> Tensor:
         """‖D‖_F, (b,)."""
@@ -96,13 +108,12 @@ class Stack:
     def save(self) -> None:
         """Note the matrices as they are now."""
         assert self._saved is not None
-        for saved, now in zip(self._saved, self._now(), strict=True):
-            saved.copy_(now)
+        torch._foreach_copy_(self._saved.unbind(), self._now())
 
     def measure(self) -> None:
         """Note D, the step made since `save`."""
         assert self._saved is not None
-        for moved, saved, now in zip(self._moved, self._saved, self._now(), strict=True):
+        for moved, saved, now in zip(self._steps, self._saved, self._now(), strict=True):
             torch.sub(now, saved, out=moved)
 
     def rescale(self) -> Tensor:
@@ -110,22 +121,25 @@ class Stack:
         both = self.both
         largest = both.abs().amax((-2, -1)) if isinstance(both, Tensor) else both.largest()
         largest = largest[self.shape[0] :].clamp(min=torch.finfo(self.dtype).tiny)
-        for moved, scale in zip(self._moved, largest, strict=True):
-            moved.div_(scale)
+        self._steps.div_(self._column(largest))
         return largest
 
-    def cut(self, factor: Tensor, bound: Tensor) -> None:
-        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere."""
+    def cut(self, factor: Tensor, bound: Tensor, *, host: bool) -> None:
+        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere.
+
+        With `host`, the host may look at them.
+        """
         assert self._saved is not None
-        host = bound.device.type == "cpu"
-        factors, cuts = (factor.tolist(), bound.tolist()) if host else (factor, bound)
-        for now, saved, c, cut in zip(self._now(), self._saved, factors, cuts, strict=True):
-            if host and not cut:
-                continue
-            wide = now.to(saved.dtype)
-            new = torch.lerp(saved, wide, c)
-            # What is not cut stays as it is, bit for bit, even where it is not finite.
-            now.copy_(new if host else torch.where(cut, new, wide))
+        # What is not cut stays as it is, bit for bit, even where it is not finite.
+        if not host:
+            torch._foreach_copy_(self._steps.unbind(), self._now())
+            new = torch.lerp(self._saved, self._steps, self._column(factor))
+            new = torch.where(self._column(bound), new, self._steps)
+            torch._foreach_copy_(self._now(), new.unbind())
+            return
+        for now, saved, c, cut in zip(self._now(), self._saved, factor.tolist(), bound.tolist(), strict=True):
+            if cut:
+                now.copy_(torch.lerp(saved, now.to(saved.dtype), c))
 
     # --- a step of our own, between `blank` and `add` ---------------------------------------------
 
@@ -140,16 +154,29 @@ class Stack:
     def take(self, steps: Sequence[Tensor]) -> None:
         """Note D, from what `blank` gave out."""
         if not self._alike:
-            parts = (part for step in steps for part in self._parts(step))
-            for moved, part in zip(self._moved, parts, strict=True):
-                moved.copy_(part)
+            parts = [part for step in steps for part in self._parts(step)]
+            torch._foreach_copy_(self._steps.unbind(), parts)
 
-    def add(self, factor: Tensor, decay: Sequence[float]) -> None:
-        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay."""
-        host = factor.device.type == "cpu"
-        factors = factor.tolist() if host else factor
-        for now, moved, c, d in zip(self._now(), self._moved, factors, decay, strict=True):
-            if host and c == 1 and now.dtype == moved.dtype:
+    def add(self, factor: Tensor, decays: Sequence[float], *, host: bool) -> None:
+        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay.
+
+        With `host`, the host may look at the shares.
+        """
+        if not host:  # where `fill` has put W beside D
+            shrunk = 1 - factor * sent(decays, factor)
+            self._steps.mul_(self._column(factor)).addcmul_(self._weights, self._column(shrunk))
+            torch._foreach_copy_(self._now(), self._steps.unbind())
+            return
+        for now, moved, c, d in zip(self._now(), self._steps, factor.tolist(), decays, strict=True):
+            if now.dtype != moved.dtype:
+                now.copy_(torch.add(moved * c, now, alpha=1 - c * d))
+            elif c == 1:
                 torch.add(moved, now, alpha=1 - d, out=now)  # one pass
             else:
-                now.mul_(1 - c * d).add_((moved * c).to(now.dtype))
+                now.mul_(1 - c * d).add_(moved, alpha=c)
+
+
+def sent(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers in a tensor of a type and device as `like`, without waiting for the device."""
+    tensor = torch.tensor(values, dtype=like.dtype, pin_memory=like.is_cuda)
+    return tensor.to(like.device, non_blocking=True)

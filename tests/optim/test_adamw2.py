@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib import GPT, AdamW2, GPTConfig, bounded_parameters
-from course_lib.optim import SIGMA_FLOOR, power_iteration
+from course_lib.optim import SIGMA_FLOOR, power_iteration, sigma
 from course_lib.optim.sigma import COLD_ITERATIONS, as_matrix, start_block
 
 EXACT = {"rtol": 1e-5, "atol": 1e-7}  # the same formula, its operations in another order
@@ -36,6 +36,24 @@ def test_without_a_bound_it_is_adamw(maximize, weight_decay):
     ours, theirs = [matrix(6, 4), matrix(4, 9)], [matrix(6, 4), matrix(4, 9)]
     steps(AdamW2(ours, tau=None, **options), ours, 20)
     steps(torch.optim.AdamW(theirs, **options), theirs, 20)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("tau", [None, 1e6])
+def test_each_group_has_options_of_its_own(tau):
+    options = [
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.5, 0.8), "eps": 1e-8, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 0.3, "weight_decay": 0.1, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0, "maximize": False},
+        {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "maximize": True},
+    ]
+    ours, theirs = ([matrix(6, 4) for _ in options] for _ in range(2))
+    groups = [[{"params": [p], **o} for p, o in zip(ps, options, strict=True)] for ps in (ours, theirs)]
+    steps(AdamW2(groups[0], tau=tau), ours, 10)
+    steps(torch.optim.AdamW(groups[1]), theirs, 10)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, **EXACT)
 
@@ -79,6 +97,15 @@ def test_the_report_tells_rho_lr_and_whether_the_bound_bit():
     torch.testing.assert_close(w.detach(), before - report.lr * update, rtol=1e-4, atol=1e-6)
 
 
+def test_the_report_is_of_the_last_step_whatever_a_scheduler_makes_of_the_rate_after_it():
+    w = matrix(8, 5)
+    optimizer = AdamW2([w], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    steps(optimizer, [w], 1)
+    scheduler.step()
+    assert optimizer.last_step["0"].lr.item() == pytest.approx(1e-3)
+
+
 def test_decay_uses_the_learning_rate_that_was_used():
     w = matrix(8, 5)
     before = w.detach().clone()
@@ -115,6 +142,16 @@ def test_a_model_is_bounded_inside_its_blocks_only():
     assert set(optimizer.last_step) == names
 
 
+def test_fused_projections_of_a_model_are_bounded_part_by_part():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    optimizer = AdamW2(model, lr=1.0)
+    model(torch.randn(2, 3, 8)).square().sum().backward()
+    optimizer.step()
+    assert optimizer.last_step["layers.1.self_attn.in_proj_weight"].rho.shape == (3,)
+    assert optimizer.last_step["layers.1.linear1.weight"].rho.shape == ()
+
+
 def test_groups_have_their_own_tau():
     a, b, c = matrix(4, 4), matrix(4, 4), matrix(4, 4)
     groups = [{"params": [a], "tau": 0.01}, {"params": [b], "tau": 0.1}, {"params": [c], "tau": None}]
@@ -123,6 +160,10 @@ def test_groups_have_their_own_tau():
     assert set(optimizer.last_step) == {"0", "1"}
     cut = {k: (r.lr * r.rho).item() for k, r in optimizer.last_step.items()}  # lr asked for is 1
     assert cut == pytest.approx({"0": 0.01, "1": 0.1}, rel=1e-5)
+    optimizer.param_groups[0]["tau"] = 0.2
+    steps(optimizer, [a, b, c], 1)
+    cut = {k: (r.lr * r.rho).item() for k, r in optimizer.last_step.items()}
+    assert cut == pytest.approx({"0": 0.2, "1": 0.1}, rel=1e-5)
 
 
 def test_state_dict_round_trip_goes_on_bit_for_bit():
@@ -217,6 +258,36 @@ def test_estimates_never_exceed_sigma_and_come_close(m, n, rank, scale, seed):
     exact = torch.linalg.svdvals(w.double())[0].item()
     assert estimate <= exact * (1 + 1e-4)  # rounding
     assert estimate >= exact * (1 - 1e-3)  # rank ≤ block: only the mean over the Ritz values is short
+
+
+def test_start_vectors_are_the_same_in_every_process_and_leave_the_dice_alone():
+    drawn = []
+    for seed in (1, 2):
+        sigma._start_rows.cache_clear()
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(start_block(torch.zeros(30, 20)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*drawn)
+    torch.testing.assert_close(drawn[0] @ drawn[0].T, torch.eye(8), rtol=0, atol=1e-5)
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 40), st.integers(0, 99))
+def test_the_upper_bound_is_one_whatever_the_vectors_have_seen(m, n, rank, seed):
+    g = torch.Generator().manual_seed(seed)
+    w = as_matrix(torch.randn(m, rank, generator=g) @ torch.randn(rank, n, generator=g))[None]
+    exact = torch.linalg.matrix_norm(w.double(), 2).item()
+    frobenius = torch.linalg.matrix_norm(w)
+    block = start_block(w)
+    for _ in range(3):
+        first, after = sigma.iterate(block, [w])
+        for seen in (first, after):
+            largest = sigma.largest_eigenvalue(seen.gram).sqrt()
+            bound = sigma.upper_bound(largest, sigma.trace(seen.gram), frobenius).item()
+            assert exact * (1 - 1e-6) <= bound <= frobenius.item() * (1 + 2e-5)  # its own allowance
+        block = after.block
+    if rank <= 8:
+        assert bound == pytest.approx(exact, rel=1e-2)
 
 
 def test_equal_singular_values():

@@ -183,16 +183,28 @@ def test_steps_that_resemble_each_other_keep_within_two_percent():
     assert max(excess) <= WARM
 
 
-def test_a_step_in_directions_that_the_last_ones_never_had_is_seen():
+@pytest.mark.parametrize("size", [10.0, 0.5])
+def test_a_step_in_directions_that_the_last_ones_never_had_is_seen(size):
     """The vectors kept from steps on the first columns know nothing of the last ones."""
     w = nn.Parameter(torch.eye(40, 30))
     optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
     for t in range(30):
         before = w.detach().clone()
         w.grad = torch.zeros(40, 30)
-        w.grad[29 - t % 30, (11 * t) % 30] = 10.0
+        w.grad[29 - t % 30, (11 * t) % 30] = size
         optimizer.step()
         assert moved(before, w) <= allowed(before, 0.05, STEADY)
+
+
+def test_a_step_just_beyond_tau_is_seen_in_directions_drawn_anew():
+    """What W's vectors see says nothing of how much of the step has been seen."""
+    w = nn.Parameter(torch.eye(64, 48))
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    for t in range(5):
+        before, step = w.detach().clone(), matrix(64, 48, seed=t).detach()
+        w.grad = 1.05 * 0.05 * sigma(w) / sigma(step) * step
+        optimizer.step()
+        assert moved(before, w) <= 1.015 * 0.05 * sigma(before)
 
 
 def test_the_whole_step_is_inside_the_bound_decay_included():
@@ -422,6 +434,8 @@ def test_gradients_accumulate_and_are_zeroed():
     for _ in range(2):
         (w.sum()).backward()
     torch.testing.assert_close(w.grad, torch.full((4, 4), 2.0))
+    optimizer.zero_grad(set_to_none=False)
+    assert torch.equal(w.grad, torch.zeros(4, 4))
     optimizer.zero_grad()
     assert w.grad is None
 
@@ -447,7 +461,10 @@ def test_vectors_are_saved_so_that_estimates_go_on_and_not_shared():
     first, second = SpectralBound(torch.optim.SGD([w], lr=1.0)), SpectralBound(torch.optim.SGD([v], lr=1.0))
     train(first, [w], 3, 0.05)
     saved = first.state_dict()
+    train(second, [v], 1, 0.05)
     second.load_state_dict(saved)
+    assert second.last_step == {}  # of a step made before
+    second.load_state_dict(saved)  # which has not lost anything to the first time
     kept, loaded = first._known[w]["block_update"], second._known[v]["block_update"]
     assert torch.equal(kept, loaded)
     assert kept.data_ptr() != loaded.data_ptr()
@@ -561,6 +578,25 @@ def test_a_step_that_is_not_finite_passes_and_leaves_the_estimates_sound(bad):
     assert train(optimizer, [ours, good], 3, 0.05, seed=9) == 6
 
 
+def test_the_vectors_go_on_from_the_last_step():
+    """They see of the last step, without another product, what there is to see."""
+    w, gradient = matrix(64, 48), matrix(64, 48, seed=1).detach()
+    optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0), tau=0.05)
+    for t in range(10):
+        w.grad = gradient + 0.1 * matrix(64, 48, seed=2 + t).detach()
+        optimizer.step()
+    (vectors,) = optimizer._known[w]["block_update"]
+    assert sigma(w.grad @ vectors.T) >= 0.99 * sigma(w.grad)
+
+
+def test_what_is_set_is_set_in_the_inner_optimizer():
+    optimizer = SpectralBound(sgd(matrix(2, 2)))
+    for name in ("state", "defaults", "param_groups"):
+        value = copy.copy(getattr(optimizer, name))
+        setattr(optimizer, name, value)
+        assert getattr(optimizer.optimizer, name) is value
+
+
 def test_hooks_run_around_the_step_and_the_state():
     w = matrix(4, 4)
     optimizer = SpectralBound(torch.optim.SGD([w], lr=1.0))
@@ -576,6 +612,10 @@ def test_hooks_run_around_the_step_and_the_state():
     optimizer.load_state_dict(optimizer.state_dict())
     assert [what for what, _ in called] == ["pre", "post", "saving", 1, "loaded"]
     assert all(o is optimizer for _, o in called)
+    optimizer.register_load_state_dict_pre_hook(lambda o, state: {**state, "param_groups": changed})
+    changed = [{**optimizer.state_dict()["param_groups"][0], "lr": 7.0}]
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.param_groups[0]["lr"] == 7.0
 
 
 def test_a_step_runs_on_meta_so_nothing_waits_for_the_host():
@@ -711,6 +751,15 @@ def test_parameters_that_are_exchanged_between_steps():
         optimizer.step()
 
 
+def test_a_step_that_the_inner_optimizer_refuses_is_not_reported():
+    w = matrix(4, 4)
+    optimizer = SpectralBound(torch.optim.SparseAdam([w]), tau=0.05)
+    set_gradients([w], 0)
+    with pytest.raises(RuntimeError, match="SparseAdam"):
+        optimizer.step()
+    assert optimizer.last_step == {}
+
+
 def test_a_tau_that_is_spoilt_between_steps():
     w = matrix(2, 2)
     optimizer = SpectralBound(sgd(w))
@@ -736,6 +785,25 @@ def test_a_state_of_other_shapes_is_refused_and_nothing_loaded():
     train(second, [v], 2, 0.05, seed=9)
 
 
+def test_vectors_of_other_shapes_are_refused_where_the_inner_optimizer_keeps_nothing():
+    first, second = SpectralBound(sgd(matrix(30, 20))), SpectralBound(sgd(matrix(20, 30)))
+    train(first, first.param_groups[0]["params"], 2, 0.05)
+    with pytest.raises(ValueError, match=r"saved state of parameter 0 has shape \(30, 20\): expected shape"):
+        second.load_state_dict(first.state_dict())
+    assert not second._known
+
+
+def test_a_saved_tau_takes_the_place_of_ones_own_and_a_spoilt_one_is_refused():
+    saved, ours = SpectralBound(sgd(matrix(6, 4)), 0.2), SpectralBound(sgd(matrix(6, 4)), 0.01)
+    ours.load_state_dict(saved.state_dict())
+    assert ours.param_groups[0]["tau"] == 0.2
+    spoilt = saved.state_dict()
+    spoilt["param_groups"][0]["tau"] = 0
+    with pytest.raises(ValueError, match="tau is 0: expected a positive number"):
+        ours.load_state_dict(spoilt)
+    assert ours.param_groups[0]["tau"] == 0.2
+
+
 def test_a_state_of_other_groups_is_refused_and_nothing_loaded():
     w, v = matrix(30, 20), matrix(30, 20)
     first, second = SpectralBound(sgd(w, matrix(2, 2))), SpectralBound(sgd(v))
@@ -754,3 +822,6 @@ def test_vectors_saved_for_another_cut_are_made_anew():
     by_part.load_state_dict(whole.state_dict())
     tiny_step(model, by_part)
     assert by_part.last_step["encoder.layers.0.self_attn.in_proj_weight"].rho.shape == (3,)
+    whole.load_state_dict(by_part.state_dict())
+    tiny_step(model, whole)
+    assert whole.last_step["1"].rho.shape == ()  # embedding, in_proj_weight

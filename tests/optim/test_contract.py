@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_lib import GPT, AdamW2, GPTConfig, SpectralBound, bounded_parameters
-from course_lib.optim import SIGMA_FLOOR
+from course_lib.optim import SIGMA_FLOOR, limit
 
 TAU = 0.05
 
@@ -191,6 +191,26 @@ def test_convolutions_count_as_out_by_rest_in_any_memory_format(order):
     torch.testing.assert_close(w.detach().flatten(1), flat.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("tau", [None, 1e6])
+@pytest.mark.parametrize("of", ["weight", "gradient", "moments"])
+def test_memory_in_another_order_changes_nothing(of, tau):
+    """`torch.autograd.grad` gives transposed gradients, and a saved state may be of another memory format."""
+    turned = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)).T
+    plain = turned.contiguous()
+    w, v = nn.Parameter(turned.clone() if of == "weight" else plain.clone()), nn.Parameter(plain.clone())
+    assert (w.stride() == v.stride()) == (of != "weight")
+    ours, theirs = AdamW2([w], lr=1e-2, tau=tau), torch.optim.AdamW([v], lr=1e-2, foreach=False)
+    for seed in range(3):
+        v.grad = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed))
+        w.grad = v.grad.T.contiguous().T if of == "gradient" else v.grad.clone()
+        ours.step()
+        theirs.step()
+        if of == "moments":
+            for name in ("exp_avg", "exp_avg_sq"):
+                ours.state[w][name] = ours.state[w][name].T.contiguous().T
+    torch.testing.assert_close(w.detach(), v.detach(), rtol=1e-5, atol=1e-6)
+
+
 # --- AdamW2: copies, states, late parameters ----------------------------------------------------------
 
 
@@ -206,6 +226,30 @@ def test_a_deep_copy_goes_on_alone_and_alike():
     steps(optimizer, 3)
     assert torch.equal(w, v)
     assert set(twin.last_step) == {"w"}
+
+
+def test_a_saved_state_of_bf16_weights_goes_on_bit_for_bit():
+    """Vectors are of fp32, whatever the weights are."""
+    w = nn.Parameter(weight(20, 12).detach().bfloat16())
+    ours = AdamW2([w], lr=1.0)
+
+    def step(optimizer, parameter, seed):
+        g = torch.Generator().manual_seed(seed)
+        parameter.grad = torch.randn(20, 12, generator=g).bfloat16()
+        optimizer.step()
+
+    for seed in range(3):
+        step(ours, w, seed)
+    v = nn.Parameter(w.detach().clone())
+    theirs = AdamW2([v], lr=1.0)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for name in ("block_weight", "block_update", "sigma_low"):
+        assert torch.equal(theirs.state[v][name], ours.state[w][name]), name
+    for seed in range(3, 9):
+        step(ours, w, seed)
+        step(theirs, v, seed)
+        assert torch.equal(ours.last_step["0"].rho, theirs.last_step["0"].rho)
+    assert torch.equal(w, v)
 
 
 def test_parameters_that_come_later_start_with_moments_of_their_own():
@@ -248,6 +292,147 @@ def test_a_saved_tau_takes_the_place_of_ones_own():
     saved, ours = AdamW2([weight(8, 5)], tau=0.2), AdamW2([weight(8, 5)], tau=0.01)
     ours.load_state_dict(saved.state_dict())
     assert ours.param_groups[0]["tau"] == 0.2
+
+
+def test_a_split_that_a_file_has_made_a_list_of():
+    """torch's checkpoint functions do, as does JSON."""
+    ours = AdamW2([{"params": [weight(6, 6)], "split": (0, 3)}])
+    steps(ours, 1)
+    state = copy.deepcopy(ours.state_dict())
+    state["param_groups"][0]["split"] = [0, 3]
+    ours.load_state_dict(state)
+    assert ours.last_step == {}  # of a step made before
+    steps(ours, 1)
+    assert ours.last_step["0"].rho.shape == (3,)
+
+
+def test_a_state_that_is_emptied_starts_anew_and_is_saved_whole():
+    w = weight(8, 5)
+    optimizer = AdamW2([w], lr=1.0)
+    steps(optimizer, 3)
+    optimizer.state.clear()
+    steps(optimizer, 2)
+    assert optimizer.state[w]["step"] == 2
+    v = nn.Parameter(w.detach().clone())
+    other = AdamW2([v])
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steps(optimizer, 3, seed=5)
+    steps(other, 3, seed=5)
+    assert torch.equal(w, v)
+    assert torch.equal(optimizer.state[w]["block_update"], other.state[v]["block_update"])
+
+
+def test_a_group_whose_split_or_place_changes_between_steps():
+    w = weight(6, 6)
+    optimizer = AdamW2([w], lr=1.0, tau=TAU)
+    steps(optimizer, 1)
+    optimizer.param_groups[0]["split"] = (0, 3)
+    steps(optimizer, 1)
+    assert optimizer.last_step["0"].rho.shape == (3,)
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "split": (0, 1), "tau": 0.2}
+    steps(optimizer, 1)
+    report = optimizer.last_step["0"]
+    assert (report.lr * report.rho).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
+
+
+def kinds():
+    """Matrices that are alike but for their type, their order in memory or their device."""
+    g = torch.Generator().manual_seed(0)
+    plain, turned = torch.randn(9, 6, generator=g), torch.randn(6, 9, generator=g).T
+    return [
+        plain,
+        turned,
+        plain.double(),
+        plain.bfloat16(),
+        plain + 1,
+        torch.randn(6, 9, generator=g),
+        plain.to("meta"),
+        torch.randn(7, 9, generator=g),
+    ]
+
+
+@pytest.mark.parametrize("make", [AdamW2, lambda p: SpectralBound(torch.optim.Adam(p, lr=0.1), TAU)])
+def test_matrices_of_several_kinds_go_together_as_they_go_alone(make):
+    together, alone = ([nn.Parameter(w.clone()) for w in kinds()] for _ in range(2))
+    optimizers = [make(together), *(make([w]) for w in alone)]
+    for seed in range(3):
+        g = torch.Generator().manual_seed(seed)
+        for a, b in zip(together, alone, strict=True):
+            a.grad = torch.empty_like(a).copy_(torch.randn(a.shape, generator=g))
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1  # to be cut
+            optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        if not a.is_meta:
+            torch.testing.assert_close(a, b, rtol=1e-4 if a.dtype != torch.bfloat16 else 1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [AdamW2, lambda p: SpectralBound(torch.optim.Adam(p), TAU)])
+def test_as_many_are_stepped_together_as_is_said_and_that_changes_nothing(make, monkeypatch):
+    shapes = [(6, 10)] * 5 + [(10, 6)] + [(30, 6)]
+    many, few = ([weight(m, n, seed) for seed, (m, n) in enumerate(shapes)] for _ in range(2))
+    ours = make(many)
+    steps(ours, 3)
+    assert [[len(s.members) for s in chunk.stacks] for chunk in ours._plan.chunks] == [[5, 1, 1]]
+    monkeypatch.setattr(limit, "CHUNK", {"cpu": 130})
+    theirs = make(few)
+    steps(theirs, 3)
+    chunks = [[len(s.members) for s in chunk.stacks] for chunk in theirs._plan.chunks]
+    assert chunks == [[2], [2], [1, 1], [1]]  # a matrix that is larger than that is alone
+    for a, b in zip(many, few, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_each_matrix_is_reported_under_its_own_name():
+    """Parts and wholes in one chunk: their shorter side is as long."""
+    splits = [(0, 3), (0, 1), (0, 3), (1, 2), (0, 1)]
+    shapes = [(6, 6), (2, 9), (6, 6), (2, 8), (7, 2)]
+    parameters = [weight(m, n, seed) for seed, (m, n) in enumerate(shapes)]
+    groups = [{"params": [p], "split": split} for p, split in zip(parameters, splits, strict=True)]
+    optimizer = AdamW2(groups, lr=1.0)
+    before = [p.detach().clone() for p in parameters]
+    steps(optimizer, 1)
+    assert len(optimizer._plan.chunks) == 1
+    for i, (old, p, (dim, parts)) in enumerate(zip(before, parameters, splits, strict=True)):
+        pairs = zip(old.chunk(parts, dim), p.grad.sign().chunk(parts, dim), strict=True)
+        exact = [torch.linalg.matrix_norm(d, 2) / torch.linalg.matrix_norm(w, 2) for w, d in pairs]
+        found = optimizer.last_step[str(i)].rho.reshape(-1)
+        torch.testing.assert_close(found, torch.stack(exact), rtol=0.01, atol=0)
+
+
+def test_matrices_of_one_shape_that_are_split_in_different_ways():
+    groups = [
+        {"params": [weight(6, 6)]},
+        {"params": [weight(6, 6)], "split": (0, 3)},
+        {"params": [weight(6, 6)], "split": (1, 2)},
+    ]
+    optimizer = AdamW2(groups, lr=1.0)
+    steps(optimizer, 1)
+    shapes = [tuple(report.rho.shape) for report in optimizer.last_step.values()]
+    assert shapes == [(), (3,), (2,)]
+
+
+@both
+def test_parameters_that_take_turns(make):
+    """As in alternating training: each step only one half has gradients."""
+    model = gpt()
+    optimizer = make(model)
+    halves = [[n for n in bounded_parameters(model) if n.startswith(f"blocks.{i}")] for i in range(2)]
+    for t in range(4):
+        before = weights(model)
+        optimizer.zero_grad()
+        loss(model, ids(t)).backward()
+        for name in halves[1 - t % 2]:
+            model.get_parameter(name).grad = None
+        optimizer.step()
+        assert list(optimizer.last_step) == halves[t % 2]
+        after = weights(model)
+        for name in halves[t % 2]:
+            assert 0 < moved(before[name], after[name]) <= 1.1 * TAU  # gradients of other tokens
+        for name in halves[1 - t % 2]:
+            assert torch.equal(before[name], after[name])
 
 
 def test_a_state_of_ours_goes_into_a_plain_adamw():

@@ -1,0 +1,116 @@
+"""The path of accelerators, where no decision is made on the host, has the numbers of an SVD.
+
+Run on the CPU, by chunks that take themselves to be elsewhere: on `meta`, where the other tests run that
+path, there are no numbers, and CUDA is not everywhere.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.optim import AdamW2, SpectralBound, limit
+from course_lib.optim.sigma import COLD_ITERATIONS, iterate
+
+TAU = 0.05
+
+
+def matrix(seed):
+    return torch.randn(160, 120, generator=torch.Generator().manual_seed(seed))
+
+
+def adamw2(w):
+    return AdamW2([w], lr=1.0, tau=TAU, weight_decay=0.0)
+
+
+def around_sgd(w):
+    return SpectralBound(torch.optim.SGD([w], lr=1.0), TAU)
+
+
+def moved(optimizer, w, gradient):
+    """σ₁ of a step beside that of the matrix."""
+    before, w.grad = w.detach().double(), gradient
+    optimizer.step()
+    step = torch.linalg.matrix_norm(w.detach().double() - before, 2)
+    return (step / torch.linalg.matrix_norm(before, 2)).item()
+
+
+def elsewhere(optimizer, *, cold=False):
+    (chunk,) = optimizer._plan.chunks
+    chunk.device = SimpleNamespace(type="elsewhere")
+    chunk._cold = cold
+    if cold:
+        chunk._block.copy_(torch.eye(8, 120))
+
+
+@pytest.mark.parametrize("make", [adamw2, around_sgd])
+def test_steps_like_the_last_ones_are_cut_to_tau(make):
+    w = nn.Parameter(matrix(0))
+    optimizer, gradient = make(w), matrix(1)
+    moved(optimizer, w, gradient)
+    elsewhere(optimizer)
+    for seed in range(2, 8):
+        # The noise of a batch is little beside what the vectors know from the last step.
+        assert moved(optimizer, w, gradient + 0.1 * matrix(seed)) == pytest.approx(TAU, rel=0.02)
+
+
+def test_as_many_products_as_a_start_needs_and_then_as_few_as_the_next_steps_need(monkeypatch):
+    w = nn.Parameter(torch.empty(20, 12, device="meta"))
+    optimizer, products = AdamW2([w]), []
+
+    def counted(block, stacks):
+        products.append(len(block))
+        return iterate(block, stacks)
+
+    monkeypatch.setattr(limit, "iterate", counted)
+    both, step = 2, 1  # matrices: W and its step, then the step alone
+    for cold in (COLD_ITERATIONS - 1, 0, 0):
+        w.grad = torch.empty_like(w)
+        products.clear()
+        optimizer.step()
+        assert products == [both] * cold + [both, step]
+
+
+@pytest.mark.parametrize("make", [adamw2, around_sgd])
+def test_from_a_cold_start_a_step_is_cut_to_tau(make):
+    w = nn.Parameter(matrix(0))
+    optimizer = make(w)
+    moved(optimizer, w, matrix(1))
+    elsewhere(optimizer, cold=True)
+    assert moved(optimizer, w, matrix(9)) == pytest.approx(TAU, rel=0.01)
+
+
+def test_a_step_within_tau_is_left_whole():
+    w = nn.Parameter(matrix(0))
+    optimizer, gradient = around_sgd(w), matrix(1)
+    moved(optimizer, w, gradient)
+    elsewhere(optimizer)
+    before = w.detach().clone()
+    moved(optimizer, w, 0.01 * gradient)
+    assert not optimizer.last_step["0"].bound
+    torch.testing.assert_close(w.detach(), before - 0.01 * gradient, rtol=1e-6, atol=1e-6)
+
+
+def test_a_step_of_nothing_is_one():
+    w = nn.Parameter(matrix(0))
+    optimizer = around_sgd(w)
+    moved(optimizer, w, matrix(1))
+    elsewhere(optimizer)
+    assert moved(optimizer, w, torch.zeros(160, 120)) == 0
+    assert optimizer.last_step["0"].rho == 0
+    assert moved(optimizer, w, matrix(2)) == pytest.approx(TAU, rel=0.1)  # from the vectors of two steps ago
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_steps_whose_squares_leave_the_range_of_fp32(size):
+    w = nn.Parameter(matrix(0))
+    optimizer, gradient = around_sgd(w), matrix(1)
+    moved(optimizer, w, gradient)
+    elsewhere(optimizer)
+    assert moved(optimizer, w, size * gradient) <= 1.01 * TAU
+    exact = size * torch.linalg.matrix_norm(gradient, 2) / torch.linalg.matrix_norm(w.detach(), 2)
+    if size < 1:
+        assert optimizer.last_step["0"].rho.item() == pytest.approx(exact.item(), rel=0.01)
+    else:
+        assert optimizer.last_step["0"].bound
