@@ -25,6 +25,8 @@ from course_lib.training import Change
 
 SPIKE = 20
 """Steps that a spike lasts at most."""
+LATE = 0.7
+"""Share of the steps after which the name of a change stands on its left."""
 CURSOR_COLOR = "#949494"
 """Of the moment that is looked at."""
 SETTING_SYMBOLS = {"tau": "τ", "optimizer": "", "attention": ""}
@@ -45,7 +47,11 @@ class Chart:
         self.levels = lines_mark(scales, grey, line_style="dashed", stroke_width=1)
         self.level_names = labels_mark(scales, grey, x_offset=-3, align="end")
         self.changes = lines_mark(tall, [MARK_COLOR], line_style="dashed", stroke_width=1.5)
-        self.change_names = labels_mark(tall, ["#8A5A2B"], x_offset=3, y_offset=9)
+        # Late changes have no room for a name on their right.
+        self.change_names, self.late_names = (
+            labels_mark(tall, ["#8A5A2B"], x_offset=offset, y_offset=9, align=align)
+            for offset, align in ((3, "start"), (-3, "end"))
+        )
         self.cursor = lines_mark(tall, [CURSOR_COLOR], stroke_width=3, opacities=[0.5])
         self.ghost = lines_mark(scales, [GHOST_COLOR], stroke_width=1.2)
         self.lines = lines_mark(scales, list(colors), stroke_width=1.8)
@@ -74,10 +80,11 @@ class Chart:
                 self.cursor,
                 self.ghost,
                 self.levels,
-                self.level_names,
                 self.changes,
-                self.change_names,
                 self.lines,
+                self.level_names,  # names stand above lines, with a rim (see `STYLE`)
+                self.change_names,
+                self.late_names,
             ],
         )
 
@@ -89,7 +96,7 @@ class Chart:
             clear_line(mark, low)
         for mark in (self.changes, self.cursor):
             clear_line(mark, 0.0)
-        for label in (self.level_names, self.change_names):
+        for label in (self.level_names, self.change_names, self.late_names):
             set_labels(label, [], [], [])
 
     def draw(self, steps: Array, values: Array) -> None:
@@ -123,7 +130,8 @@ class Chart:
         """Draw a vertical line where a setting was changed, with what it was set to if `named`."""
         if not changes:
             clear_line(self.changes, 0.0)
-            set_labels(self.change_names, [], [], [])
+            for label in (self.change_names, self.late_names):
+                set_labels(label, [], [], [])
             return
         x = np.array([[c.step, c.step] for c in changes], dtype=np.float64)
         set_line(self.changes, x, np.tile([0.0, 1.0], (len(changes), 1)))
@@ -133,7 +141,10 @@ class Chart:
             ]
             # One below the other, so that changes soon after each other stay legible.
             heights = [1.0 - 0.085 * (i % 5) for i in range(len(changes))]
-            set_labels(self.change_names, [c.step for c in changes], heights, names)
+            for label, late in ((self.change_names, False), (self.late_names, True)):
+                some = [i for i, c in enumerate(changes) if (c.step > LATE * self.x.max) is late]
+                steps = [changes[i].step for i in some]
+                set_labels(label, steps, [heights[i] for i in some], [names[i] for i in some])
 
     def draw_cursor(self, step: int | None) -> None:
         """Mark the moment that is looked at; None: it is the present."""

@@ -70,6 +70,7 @@ class Controls:
             tooltip="AdamW² only: largest share of σ₁(W) that one step may move; off at the right end",
             **_slider("τ of AdamW²"),
         )
+        self.tau.add_class("course-lab-choice")
         self.optimizer = ipywidgets.Dropdown(
             options=[(text, name) for name, text in OPTIMIZER_NAMES.items()],
             value=config.optimizer,

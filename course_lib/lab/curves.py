@@ -1,5 +1,7 @@
 """A branch's records as the charts draw them, brought up to date by what is new."""
 
+from bisect import bisect_left
+
 import numpy as np
 
 from course_lib.lab.branches import Branch
@@ -61,16 +63,16 @@ class Curves:
     def loss(self) -> tuple[Array, Array]:
         """Steps (n,) and losses (n,), thinned, from where the branch is its own."""
         at = thinned(len(self.losses) - self.branch.first) + self.branch.first
-        return at.astype(np.float64), np.array(self.losses)[at]
+        return at.astype(np.float64), np.array([self.losses[i] for i in at])
 
     def layers(self, quantity: str, *, whole: bool = True) -> tuple[Array, Array]:
         """Steps (n,) and values (layers, n), thinned; not `whole`: from where the branch is its own."""
-        steps = np.array(self._steps[quantity], dtype=np.float64)
-        begin = 0 if whole else int(np.searchsorted(steps, self.branch.first))
+        steps, values = self._steps[quantity], self._values[quantity]
+        begin = 0 if whole else bisect_left(steps, self.branch.first)
         at = thinned(len(steps) - begin) + begin
         if not len(at):
             return np.empty(0), np.empty((0, 0))
-        return steps[at], np.stack([self._values[quantity][i] for i in at], axis=1)
+        return np.array([steps[i] for i in at], dtype=np.float64), np.stack([values[i] for i in at], axis=1)
 
     def extreme(self, quantity: str) -> tuple[Array, Array]:
         """Steps (n,) and values (n,) of the layer that is worst off: least entropy, largest σ₁ and ratio."""

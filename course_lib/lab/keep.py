@@ -49,9 +49,10 @@ class Keep:
         )
         self.load = action("Load run", "Take the place of all branches, ready to go on")
         self.lines = ipywidgets.Textarea(
-            layout=ipywidgets.Layout(width="100%", height="150px", display="none"),
-            description="",
+            layout=ipywidgets.Layout(width="auto", height="150px", display="none"),
+            description="code",
             tooltip="Select all (Ctrl+A) and copy (Ctrl+C)",
+            style={"description_width": "50px"},
         )
         self.widget = ipywidgets.VBox(
             [

@@ -13,6 +13,7 @@ from course_lib.devices import use_available_cores
 from course_lib.lab.branching import Branching
 from course_lib.lab.controls import LIVE_SETTINGS, Controls, Quiet, off_to_none
 from course_lib.lab.drawers import Drawer, Drawers
+from course_lib.lab.names import naming
 from course_lib.lab.panels import Panels
 from course_lib.lab.session import LOCK, NOTHING, forget, sessions
 from course_lib.lab.style import STYLE
@@ -30,9 +31,10 @@ from course_lib.training import Run, RunConfig, preset
 from course_lib.training.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
 
 SLOW_SECONDS = 0.5
-"""Least time between two frames with all panels and the status while a run trains; those in between show the
-loss alone. Each message of a frame may cost the browser a layout and a painting of its own, and where both
-share their cores, that comes off the training."""
+"""Least time between two frames with all curves and the status while a run trains. The next one shows the
+maps and the open drawer, those in between the loss alone, so that none is long. Each message of a frame may
+cost the browser a layout and a painting of its own, and where both share their cores, that comes off the
+training."""
 SPOKEN_SECONDS = 5.0
 """Least time between two texts for screen readers while a run trains."""
 
@@ -77,6 +79,7 @@ class Lab(Branching):
         self.drawers = Drawers(self)
         self._drawing = threading.Lock()
         self._drawn = 0.0
+        self._pictures_due = False
         self._spoken: tuple[float, str] = (0.0, "")
         self._quiet = Quiet()
         self._status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 420px", min_width="0"))
@@ -91,6 +94,7 @@ class Lab(Branching):
                 self.drawers.widget,
                 self.panels.widget,
                 self._live,
+                naming(),
             ]
         )
         self.widget.add_class("course-lab")
@@ -231,11 +235,18 @@ class Lab(Branching):
         with self._drawing:
             worker, state = self._worker, self.state
             now = time.monotonic()
-            if self.busy and not speak and now - self._drawn < SLOW_SECONDS:
+            training = self.busy and not speak
+            pictures = self._pictures_due or not training
+            self._pictures_due = not pictures
+            if training and now - self._drawn < SLOW_SECONDS:
                 self.panels.draw_loss()
+                if pictures:
+                    self.panels.draw_maps()
+                    self.drawers.draw()
+                self._pictures_due = False
                 return
             self._drawn = now
-            self.panels.draw(self.past)
+            self.panels.draw(self.past, maps=pictures)
             speed = worker.speed if worker is not None and self.past is None else 0.0
             note = self.message or self._pending()
             if state == "failed" and worker is not None:
@@ -243,7 +254,8 @@ class Lab(Branching):
             branch = f"branch {self.branches.current.name} · " if len(self.branches) > 1 else ""
             shown = "looking back" if self.past is not None else state
             self._status.value = status_html(shown, self.past or self.run, speed, note, branch)
-            self.drawers.draw()
+            if pictures:
+                self.drawers.draw()
             self._speak(shown, note, speak or not self.busy)
 
     def _pending(self) -> str:
@@ -268,7 +280,7 @@ class Lab(Branching):
         then, spoken = self._spoken
         now = now or not spoken.startswith(state.capitalize())
         if now or time.monotonic() - then > SPOKEN_SECONDS:
-            text = f"{state.capitalize()}. {note} {summary(self.past or self.run)}"
+            text = f"{state.capitalize()}. {note} {summary(self.past or self.run, self.panels.judged)}"
             if len(self.branches) > 1:
                 text += f" {summary_of_branches(self.branches)}"
             self._spoken = time.monotonic(), text

@@ -1,13 +1,14 @@
 """Attention maps as a picture."""
 
 import io
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from matplotlib.image import imsave
+from PIL import Image
 from torch import Tensor
 
 from course_lib.lab.marks import Array
@@ -29,7 +30,8 @@ def map_picture(maps: Sequence[Tensor]) -> bytes:
     if tokens > TILE:  # the largest weight of each patch: a sharp map stays sharp
         shown = [F.max_pool2d(layer, -(-tokens // TILE), ceil_mode=True) for layer in shown]
     side, heads = (max(layer.shape[dim] for layer in shown) for dim in (-1, 0))
-    shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
+    if any(layer.shape[-1] < side for layer in shown):
+        shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
     if all((layer.triu(1) == 0).all() for layer in shown):  # causal: leave out what cannot be seen
         hidden = torch.ones_like(shown[0][0], dtype=torch.bool).triu(1)
         shown = [layer.masked_fill(hidden, torch.nan) for layer in shown]
@@ -50,10 +52,7 @@ def head_picture(weights: Tensor) -> bytes:
 
 def strip_picture(values: Array) -> bytes:
     """Values from 0 to 1, (layers, steps), as a PNG: dark is 0, light is 1, white is none."""
-    file = io.BytesIO()
-    rgba = _STRIP_COLORS(_enlarged(np.clip(values, 0, 1), 400), bytes=True)
-    imsave(file, rgba, format="png", pil_kwargs={"compress_level": 1})
-    return file.getvalue()
+    return _png(_enlarged(values, 400), _STRIP_COLORS)
 
 
 def _enlarged(values: Array, side: int) -> Array:
@@ -64,14 +63,30 @@ def _enlarged(values: Array, side: int) -> Array:
 
 def png(values: Array) -> bytes:
     """A PNG file of values from 0 to 1, (rows, columns); NaN is white."""
+    return _png(np.sqrt(np.clip(values, 0, 1)), _MAP_COLORS)
+
+
+def _png(values: Array, colors: bytes) -> bytes:
+    """Values from 0 to 1 as a PNG of one byte a pixel: four would take most of a frame's time."""
+    numbers = np.where(np.isnan(values), NONE, np.rint(np.clip(values, 0, 1) * (NONE - 1)))
+    picture = Image.fromarray(numbers.astype(np.uint8))
+    picture.putpalette(colors)
     file = io.BytesIO()
-    rgba = _MAP_COLORS(np.sqrt(np.clip(values, 0, 1)), bytes=True)
-    imsave(file, rgba, format="png", pil_kwargs={"compress_level": 1})
+    picture.save(file, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)  # half of a frame, else
     return file.getvalue()
 
 
-_STRIP_COLORS = colormaps["mako"].with_extremes(bad="#FFFFFF")
-_MAP_COLORS = colormaps["mako_r"].with_extremes(bad="#FFFFFF")
+NONE = 255
+"""Colour of what has no value; those before it stand for 0 to 1."""
+
+
+def _palette(name: str) -> bytes:
+    """Red, green and blue of each colour."""
+    rgba = colormaps[name](np.linspace(0, 1, NONE), bytes=True)
+    return bytes(rgba[:, :3].tobytes()) + b"\xff\xff\xff"
+
+
+_STRIP_COLORS, _MAP_COLORS = _palette("mako"), _palette("mako_r")
 
 NOTHING_SEEN = png(np.full((1, 1), np.nan))
 """A white picture."""

@@ -144,8 +144,9 @@ class LivePicture:
     def __init__(self, scales: dict[str, bqplot.Scale], empty: bytes) -> None:
         self._turns = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
         self.mark = bqplot.Image(image=self._turns[0], scales=scales)
-        self.widgets = (*self._turns, self.mark)
-        """All that messages are sent of."""
+        self.widgets = (self.mark, *self._turns)
+        """All that messages are sent of. Held in this order, they are sent in the other: the mark last, as it
+        shows what a picture is when it is handed over."""
 
     def show(self, picture: bytes, **place: Any) -> None:
         """Show another PNG file; `place`: ends of the mark, `x` and `y`."""

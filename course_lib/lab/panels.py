@@ -23,7 +23,7 @@ from course_lib.lab.marks import (
 from course_lib.lab.words import branch_table_html, legend_html, number, verdict_html
 from course_lib.models import DISTRIBUTIONS
 from course_lib.plots.palette import LAYER_COLORS
-from course_lib.training import Run
+from course_lib.training import Run, Verdict
 from course_lib.training.verdict import LOW_ENTROPY
 
 TITLES = {
@@ -52,6 +52,8 @@ class Panels:
         self.charts = (self.loss, *self.by_layer.values())
         self.legend = ipywidgets.HTML()
         self.verdict = ipywidgets.HTML(layout=cell())
+        self.judged: Verdict | None = None
+        """The verdict that is shown."""
         self._make_maps()
         self._curves: dict[Branch, Curves] = {}
         self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
@@ -129,24 +131,35 @@ class Panels:
 
     # --- frames ---------------------------------------------------------------------------------
 
-    def draw(self, past: Run | None = None) -> None:
+    def draw(self, past: Run | None = None, *, maps: bool = True) -> None:
         """Draw what is new since the last frame.
 
         Args:
             past: the current branch as it was at the moment that is looked at, with its observation; None:
                 it is the present.
+            maps: whether the attention maps are drawn, too.
         """
         with ExitStack() as held:  # sent together, the messages of a frame are painted together
             for widget in self._changing:
                 held.enter_context(widget.hold_sync())
             self._draw(past)
+            if maps:
+                self.draw_maps(past)
 
     def draw_loss(self) -> None:
         """Draw what is new in the losses, in a single message."""
         new = [curves.read_losses() for curves in self._curves.values()]
         if any(new) or self._stale:
             x, y = side_by_side([curves.loss() for curves in self._curves.values()])
-            self.loss.draw(x, y)
+            if y.size:
+                self.loss.draw(x, y)
+
+    def draw_maps(self, past: Run | None = None) -> None:
+        """Draw the attention maps, if they have been looked at since."""
+        shown = past or self.branches.current.run
+        if shown.observation is not None and shown.observation is not self._pictured:
+            self._pictured = shown.observation
+            self.maps.show(map_picture(shown.observation.maps))
 
     def _draw(self, past: Run | None) -> None:
         self.draw_loss()
@@ -155,14 +168,10 @@ class Panels:
             self._draw_curves()
             self._stale = False
         current = self.branches.current
-        shown = past or current.run
-        if shown.observation is not None and shown.observation is not self._pictured:
-            self._pictured = shown.observation
-            self.maps.show(map_picture(shown.observation.maps))
-        verdict = self._curves[current].verdict
+        self.judged = self._curves[current].verdict
         if past is not None:
-            verdict = past.verdict() if past.records else None
-        self.verdict.value = verdict_html(verdict)
+            self.judged = past.verdict() if past.records else None
+        self.verdict.value = verdict_html(self.judged)
         self._draw_settings(current.run, past)
 
     def _draw_curves(self) -> None:

@@ -35,6 +35,7 @@ class Past:
             style={"description_width": "104px"},
             layout=ipywidgets.Layout(flex="1 1 320px", width="auto"),
         )
+        self.slider.add_class("course-lab-choice")
         self.holds = ipywidgets.HTML()
         self.fork = action("Fork from here", "Train a branch from this moment on with the settings above")
         self.now = action("Back to now", "Look at the present again")

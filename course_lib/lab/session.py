@@ -233,6 +233,8 @@ class Session(ABC):
         """Hand over to the run what was set since the last step."""
         if branch is not self.branches.current:
             return
+        if branch.run.finished:  # no step is left at which to take effect
+            self._wanted.clear()
         while self._wanted:
             name, value = self._wanted.popleft()
             if name == "tau" and branch.run.config.optimizer != "adamw2":

@@ -3,6 +3,9 @@
 STYLE = """<style>
 .course-lab { max-width: 1500px; }
 .course-lab .course-lab-chart { contain: layout paint; --bq-axislabel-font: 11.5px sans-serif; }
+.course-lab .course-lab-choice { margin: var(--jp-widgets-margin, 2px); }
+.course-lab .course-lab-chart .object_grp text { paint-order: stroke; stroke-width: 3px;
+  stroke: var(--jp-layout-color0, white); stroke-linejoin: round; }
 .course-lab-status { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; min-height: 24px;
   font-variant-numeric: tabular-nums; line-height: 1.5; }
 .course-lab-status progress { width: 160px; height: 10px; accent-color: #0173b2; }

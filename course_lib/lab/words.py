@@ -83,10 +83,10 @@ def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
     return parts
 
 
-def summary(run: Run) -> str:
-    """What the charts show at this moment, for those who cannot see them."""
+def summary(run: Run, verdict: Verdict | None) -> str:
+    """What the charts show at this moment, and what became of the run, for those who cannot see them."""
     if not run.records:
-        return "No step made yet; all charts are empty."
+        return "No step made yet."
     last = run.records[-1]
     parts = [f"Step {run.updates} of {run.config.steps}: loss {last.loss:.2f}"]
     if last.accuracy is not None:
@@ -97,7 +97,7 @@ def summary(run: Run) -> str:
             now = values[-1]
             layers = mean_over_heads(now) if quantity == "entropy" else np.fmax.reduce(now, axis=-1)
             parts.append(f"{name} by layer " + ", ".join(f"{v:.3g}" for v in layers))
-    return "; ".join(parts) + f"; verdict: {run.verdict().name}."
+    return "; ".join(parts) + f"; verdict: {verdict.name if verdict else 'undecided'}."
 
 
 def summary_of_branches(branches: Iterable["Branch"]) -> str:

@@ -1,8 +1,9 @@
 """What a run leaves behind: one record per step, and the table made of them."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,11 @@ COLUMNS = ("step", "layer", "head", "matrix", "quantity", "value")
 """Of the table. `layer`, `head` and `matrix` are missing where a value belongs to none."""
 
 Values = npt.NDArray[np.float32]
+NO_PROBES: Mapping[str, Values] = MappingProxyType({})
+"""Of a step without probes: one for all of them, a long run has many."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     """One step of a run: the model after `step` updates, and the update it made next.
 
@@ -32,7 +35,7 @@ class Record:
     lr: float
     """Learning rate of the run at this step, schedule and warmup included, before any cut."""
     _loss: Tensor | float
-    probes: dict[str, Values] = field(default_factory=dict)
+    probes: Mapping[str, Values] = field(default_factory=lambda: NO_PROBES)
     """Quantity → (layers, heads), or (matrices,); empty in steps without probes. Where layers differ in
     their number of heads, the shorter rows end in NaN."""
     val_loss: float | None = None

@@ -38,7 +38,7 @@ from course_lib.training.config import (
 )
 from course_lib.training.distributed import ALONE, World
 from course_lib.training.interrupt import uninterrupted
-from course_lib.training.records import Record, to_frame
+from course_lib.training.records import NO_PROBES, Record, Values, to_frame
 from course_lib.training.schedule import schedule_factor, warmup_factor
 from course_lib.training.snapshot import Change, Settings, Snapshot
 from course_lib.training.verdict import Verdict, judge
@@ -154,7 +154,7 @@ class Run:
     def _update_and_record(self) -> Record:
         every = self.config.probe_every
         probing = self._can_look and every > 0 and self.updates % every == 0
-        probes = self._observed() if probing else {}
+        probes = self._observed() if probing else NO_PROBES
         self._set_learning_rates()
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
         loss, accuracy = self._score(batch, self._trained)
@@ -165,7 +165,7 @@ class Run:
         step_probe = StepProbe(self.matrices) if probing else None
         self.optimizer.step()
         if step_probe is not None:
-            probes |= self._measured(step_probe)
+            probes = {**probes, **self._measured(step_probe)}
         loss, accuracy = self._over_the_world(loss.detach(), accuracy)
         record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
         self.updates += 1
@@ -175,7 +175,7 @@ class Run:
         batch = self.world.part(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
             loss, accuracy = self._over_the_world(*self._score(batch, self.model))
-        probes = self._observed() if self._can_look and self.config.probe_every else {}
+        probes = self._observed() if self._can_look and self.config.probe_every else NO_PROBES
         validated = self.score() if self._can_look else Score(np.nan, None)
         return Record(
             self.updates,
@@ -278,7 +278,7 @@ class Run:
         """Look at the model as it is now (see `course_lib.probes.observe`)."""
         return observe(self.model, self.sites, self._probe_inputs)
 
-    def _observed(self) -> dict[str, Any]:
+    def _observed(self) -> Mapping[str, Values]:
         self.observation = self.observe()
         quantities = self.observation.quantities
         # One transfer to the host for all of them: (quantities, layers, heads).
@@ -287,9 +287,9 @@ class Run:
             torch.stack([F.pad(v, (0, most - len(v)), value=torch.nan) for v in layers])
             for layers in quantities.values()
         ]
-        return dict(zip(quantities, torch.stack(rows).cpu().numpy(), strict=True))
+        return dict(zip(quantities, torch.stack(rows).cpu().numpy().copy(), strict=True))
 
-    def _measured(self, probe: StepProbe) -> dict[str, Any]:
+    def _measured(self, probe: StepProbe) -> Mapping[str, Values]:
         decay = {
             name: group["lr"] * group["weight_decay"]
             for group in self.optimizer.param_groups
@@ -299,7 +299,8 @@ class Run:
         if reports:
             weight_decay = self.config.weight_decay
             decay |= {name: r.lr.item() * weight_decay for name, r in reports.items()}
-        values = {q: v.cpu().numpy() for q, v in probe.measure(decay).items()}
+        # Arrays of their own are half as large as views of tensors, which a record would keep alive.
+        values = {q: v.cpu().numpy().copy() for q, v in probe.measure(decay).items()}
         if reports:
             wanted = [reports[n].rho.item() if n in reports else np.nan for n in self.matrices]
             used = [reports[n].lr.item() if n in reports else np.nan for n in self.matrices]

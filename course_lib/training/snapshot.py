@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from course_lib.training.config import GroupSettings, RunConfig
-from course_lib.training.records import Record
+from course_lib.training.records import NO_PROBES, Record, Values
 
 FORMAT = 4
 """1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
@@ -169,22 +169,22 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
 
 def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
     columns = {name.removeprefix("records."): t.numpy() for name, t in tensors.items()}
-    records = [
+    rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
+    probes: dict[int, dict[str, Values]] = {}
+    for name, at in columns.items():
+        if name.endswith(".at"):
+            quantity = name.removeprefix("probes.").removesuffix(".at")
+            for i, values in zip(at.tolist(), columns[f"probes.{quantity}.values"], strict=True):
+                probes.setdefault(i, {})[quantity] = values
+    return tuple(
         Record(
             int(step),
             float(lr),
             float(loss),
+            probes.get(i, NO_PROBES),
             val_loss=float(val) if validated else None,
             _accuracy=None if np.isnan(accuracy) else float(accuracy),
             val_accuracy=None if np.isnan(val_accuracy) else float(val_accuracy),
         )
-        for step, lr, loss, val, validated, accuracy, val_accuracy in zip(
-            *(columns[name] for name in _COLUMNS), strict=True
-        )
-    ]
-    for name, at in columns.items():
-        if name.endswith(".at"):
-            quantity = name.removeprefix("probes.").removesuffix(".at")
-            for i, values in zip(at, columns[f"probes.{quantity}.values"], strict=True):
-                records[i].probes[quantity] = values
-    return tuple(records)
+        for i, (step, lr, loss, val, validated, accuracy, val_accuracy) in enumerate(rows)
+    )

@@ -1,7 +1,11 @@
 """Moments of a run to come back to, in bounded memory."""
 
+import mmap
 from dataclasses import replace
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from course_lib import checks
 from course_lib.training.run import Run
@@ -11,6 +15,9 @@ BUDGET = 64 * 2**20
 """Bytes that the moments of a timeline take at most, unless told otherwise."""
 EVERY = 10
 """Steps between two moments of a run without probes; else its probes say when."""
+
+ALIGNMENT = 64
+"""Bytes; as torch aligns its own tensors."""
 
 
 class _Moment(NamedTuple):
@@ -79,7 +86,8 @@ class Timeline:
         weights = sum(t.numel() * t.element_size() for t in self.run.model.parameters())
         if 3 * weights > self.budget:  # with AdamW's two moments
             return
-        snapshot = replace(self.run.snapshot(), records=())
+        snapshot = self.run.snapshot()
+        snapshot = replace(snapshot, records=(), tensors=_apart(snapshot.tensors))
         size = sum(t.numel() * t.element_size() for t in snapshot.tensors.values())
         self._moments[step] = _Moment(snapshot, len(self.run.records), size)
         self._thin()
@@ -121,3 +129,19 @@ def _missed(steps: tuple[int, ...], i: int) -> float:
     """How much a moment would be missed: the hole that it leaves, relative to where it stands."""
     hole = steps[i + 1] - steps[i - 1]
     return hole / min(steps[i] - steps[0], steps[-1] - steps[i])
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors in memory of their own, which goes back to the system when they are dropped.
+
+    In the heap, what comes and goes by the thousand leaves holes between what stays, and the heap grows.
+    Those of an accelerator are left where they are.
+    """
+    if any(tensor.device.type != "cpu" for tensor in tensors.values()):
+        return tensors
+    sizes = [-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT for tensor in tensors.values()]
+    memory = torch.frombuffer(mmap.mmap(-1, sum(sizes)), dtype=torch.uint8)
+    return {
+        name: block[: tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        for (name, tensor), block in zip(tensors.items(), memory.split(sizes), strict=True)
+    }

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from course_lib.data import ReferenceLine
 from course_lib.training.records import Record, accuracies, losses, mean_over_heads, probed
@@ -34,6 +35,8 @@ LOW_RANK = 1.0
 LOW_SPECTRUM = 1 / 3
 WINDOW = 20
 ABOVE_START = 1.05
+
+Floats = npt.NDArray[np.float64]
 
 VERDICTS = ("healthy", "benign collapse", "malignant collapse", "stalled", "diverged", "undecided")
 
@@ -50,13 +53,11 @@ class LayerState:
 
     @property
     def sharp(self) -> bool:
-        return self.entropy < LOW_ENTROPY
+        return bool(_sharp(self.entropy))
 
     @property
     def malignant(self) -> bool:
-        if np.isnan(self.entropy):
-            return self.spectrum < LOW_SPECTRUM
-        return self.sharp and self.rank < LOW_RANK
+        return bool(_malignant(self.entropy, self.rank, self.spectrum))
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def judge(
     accuracy = last.val_accuracy
     if accuracy is None and last.accuracy is not None:
         accuracy = float(accuracies(records)[-WINDOW:].mean())
-    history = _layers(records, ranks)
-    layers = history[-1][1] if history else ()
+    steps, columns = _history(records, ranks)
+    layers = tuple(LayerState(*map(float, now)) for now in columns[:, -1].T) if len(steps) else ()
     if not np.isfinite(curve).all() or loss > ABOVE_START * curve[0]:
         return Verdict("diverged", False, loss, reference, layers, None, accuracy)
     learnt = reference.beaten_by(loss, accuracy)
@@ -126,26 +127,33 @@ def judge(
         name = "malignant collapse"
     else:
         name = "stalled" if finished else "undecided"
-    collapsed = {"benign collapse": "sharp", "malignant collapse": "malignant"}.get(name)
     first = None
-    if collapsed:
-        first = next(s for s, state in history if any(getattr(layer, collapsed) for layer in state))
+    if name.endswith("collapse"):
+        collapsed = _sharp(columns[0]) if learnt else _malignant(*columns)
+        first = int(steps[collapsed.any(-1).argmax()])
     return Verdict(name, learnt, loss, reference, layers, first, accuracy)
 
 
-def _layers(records: Sequence[Record], ranks: Sequence[float]) -> list[tuple[int, tuple[LayerState, ...]]]:
+def _sharp(entropy: Floats | float) -> npt.NDArray[np.bool_]:
+    return np.less(entropy, LOW_ENTROPY)
+
+
+def _malignant(
+    entropy: Floats | float, rank: Floats | float, spectrum: Floats | float
+) -> npt.NDArray[np.bool_]:
+    collapsed = _sharp(entropy) & np.less(rank, LOW_RANK)
+    return np.where(np.isnan(entropy), np.less(spectrum, LOW_SPECTRUM), collapsed)
+
+
+def _history(records: Sequence[Record], ranks: Sequence[float]) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Steps of the probes (n,), and the fields of a `LayerState` then: (3, n, layers)."""
+    records = [record for record in records if record.probes]  # few of many
     steps, h = probed(records, "entropy")
     if not len(steps):
-        return []
+        return steps, np.empty((3, 0, 0))
     _, spectrum = probed(records, "qk_rank")
-    columns = [
-        mean_over_heads(h),
-        mean_over_heads(probed(records, "attention_rank")[1]) / np.array(ranks),
-        mean_over_heads(spectrum) / mean_over_heads(spectrum[0])
-        if len(spectrum)
-        else np.full(h.shape[:2], np.nan),
-    ]
-    return [
-        (int(step), tuple(LayerState(*map(float, layer)) for layer in zip(*rows, strict=True)))
-        for step, *rows in zip(steps, *columns, strict=True)
-    ]
+    shrunk = np.full(h.shape[:2], np.nan)
+    if len(spectrum):
+        shrunk = mean_over_heads(spectrum) / mean_over_heads(spectrum[0])
+    rank = mean_over_heads(probed(records, "attention_rank")[1]) / np.array(ranks)
+    return steps, np.stack([mean_over_heads(h), rank, shrunk])

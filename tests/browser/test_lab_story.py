@@ -1,4 +1,7 @@
-"""The lab by mouse: crash, rewind, fork with τ, race, export; closed tabs, dead kernels, two labs."""
+"""The lab by mouse: crash, rewind, fork with τ, race, export; closed tabs, dead kernels, two labs.
+
+And by keyboard and ear: what a screen reader is told is read from Chromium's accessibility tree.
+"""
 
 import re
 
@@ -31,8 +34,16 @@ def page(jupyter):
     """A page as narrow as the lab has to do with."""
     _, _, chromium = jupyter
     page = chromium.new_page(viewport={"width": 1000, "height": 1400})  # some of it is the notebook's frame
+    refused = []
+    page.on("console", lambda message: refused.append(message.text) if _of_a_widget(message) else None)
     yield page
     page.close()
+    assert refused == []
+
+
+def _of_a_widget(message):
+    """Whether a browser complains of what the lab has sent it."""
+    return message.type == "error" and ("setting state" in message.text or "attribute" in message.text)
 
 
 def notebook(jupyter, page, name, *cells):
@@ -86,7 +97,7 @@ def test_crash_rewind_fork_race_and_keep(jupyter, page):
     lab.get_by_label("optimizer").select_option(label="AdamW²")
     tau = lab.locator(".widget-inline-hbox", has_text="τ of AdamW²")
     # Only then do its keys do something: the kernel has to hear of the optimizer first.
-    expect(tau.locator(".widget-readout")).to_have_attribute("contenteditable", "true", timeout=SOON)
+    expect(tau.locator(".noUi-handle")).to_have_attribute("aria-disabled", "false", timeout=SOON)
     slider(lab, "τ of AdamW²").focus()
     page.keyboard.press("ArrowLeft")
     expect(tau.locator(".widget-readout")).to_have_text("0.03", timeout=SOON)
@@ -186,3 +197,81 @@ def test_a_kernel_restarted_in_mid_run_leaves_advice(jupyter, page):
     lab = page.locator(".course-lab").first
     told(lab, "ready")
     expect(lab.locator(".course-lab-advice")).to_be_hidden()
+
+
+DRAWERS = ["Rewind and fork", "Race", "Surgery", "Rescue", "Look inside", "Keep it"]
+CONTROLS = "button:enabled, select:enabled, input:enabled, textarea, [role=slider], [contenteditable=true]"
+
+
+def heard(page):
+    """What a screen reader finds in the lab: role, name, value and state of all that can be focused."""
+    session = page.context.new_cdp_session(page)
+    session.send("Accessibility.enable")
+    lab = session.send("Runtime.evaluate", {"expression": "document.querySelector('.course-lab')"})
+    tree = session.send("Accessibility.queryAXTree", {"objectId": lab["result"]["objectId"]})["nodes"]
+    found = []
+    for node in tree:
+        state = {p["name"]: p["value"].get("value") for p in node.get("properties", [])}
+        if state.get("focusable") and not node["ignored"]:
+            role, name, value = (node.get(key, {}).get("value") for key in ("role", "name", "value"))
+            found.append({"role": role, "name": (name or "").strip(), "value": value, **state})
+    session.detach()
+    return found
+
+
+def tabbed(page):
+    """How many controls can be seen, and which of them (by number) the Tab key reaches from the first on."""
+    seen = f"[...document.querySelectorAll('.course-lab :is({CONTROLS})')].filter(e => e.checkVisibility())"
+    count = page.evaluate(f"{seen}.length")
+    page.evaluate(f"{seen}[0].focus()")
+    reached = set()
+    for _ in range(count):
+        reached.add(page.evaluate(f"{seen}.indexOf(document.activeElement)"))
+        page.keyboard.press("Tab")
+    return count, reached
+
+
+@pytest.mark.browser
+def test_every_control_has_a_name_and_is_reached_by_the_tab_key(jupyter, page):
+    lab = notebook(jupyter, page, "names.ipynb", LAB.format(steps=30)).first
+    button(lab, "Start").click()
+    told(lab, "finished")
+    for title in DRAWERS:
+        button(lab, title).click()
+        expect(button(lab, title)).to_have_attribute("aria-pressed", "true", timeout=SOON)
+        if title == "Keep it":
+            button(lab, "Copy as code").click()
+            told(lab, "Code below")
+        controls = heard(page)
+        nameless = [c for c in controls if not c["name"] or c["role"] == "generic"]
+        assert nameless == [], title
+        names = [(c["role"], c["name"]) for c in controls if c["role"] != "option"]
+        assert len(names) == len(set(names)), f"{title}: two controls of the same name"
+        count, reached = tabbed(page)
+        assert reached == set(range(count)), title
+        assert count >= 16
+
+
+@pytest.mark.browser
+def test_a_screen_reader_hears_a_slider_move_and_a_choice_made(jupyter, page):
+    lab = notebook(jupyter, page, "heard.ipynb", LAB.format(steps=30)).first
+    sliders = {c["name"]: c for c in heard(page) if c["role"] == "slider"}
+    assert list(sliders) == ["learning rate", "warmup (steps)", "τ of AdamW²"]
+    handle = slider(lab, "learning rate")
+    expect(handle).to_have_attribute("aria-valuetext", "0.050")  # and not its logarithm
+    handle.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(handle).to_have_attribute("aria-valuetext", "0.045", timeout=SOON)
+    expect(slider(lab, "τ of AdamW²")).to_have_attribute("aria-disabled", "true")
+
+    typed = lab.get_by_role("textbox", name="learning rate, in figures")
+    typed.fill("0.01")
+    page.keyboard.press("Enter")
+    expect(handle).to_have_attribute("aria-valuetext", "0.010", timeout=SOON)
+
+    button(lab, "Surgery").click()
+    shock = lab.get_by_role("button", name="W_q, W_k: shock ×3")
+    expect(shock).to_have_attribute("aria-pressed", "false")
+    shock.focus()
+    page.keyboard.press("Enter")
+    expect(shock).to_have_attribute("aria-pressed", "true", timeout=SOON)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ipywidgets import Widget
 
 from .conftest import SOON, losses, threads, trained, training, until
 
@@ -141,6 +142,50 @@ def test_a_setting_moved_while_looking_back_waits_for_the_fork(lab):
     assert one.run.lr == lr
     assert one.run.changes == []
     assert one.lr == pytest.approx(lr)
+
+
+def test_a_setting_moved_after_the_last_step_is_no_change_of_the_run(lab):
+    one = trained(lab)
+    settings = one.run.settings
+    one.lr = 0.001
+    assert one.run.settings == settings
+    assert one.run.changes == []
+    one.start()
+    assert one.result(SOON).config.lr == pytest.approx(0.001)
+
+
+def test_a_picture_is_sent_before_the_mark_that_shows_it(lab, monkeypatch):
+    """bqplot shows what an image is when it is handed over, and not what it becomes."""
+    one = trained(lab)
+    maps, sent = one.panels.maps, []
+    watched = {widget.model_id: name for widget, name in zip(maps.widgets, ("mark", "a", "b"), strict=True)}
+    send = Widget.send_state
+
+    def noted(widget, key=None):
+        if key and widget.model_id in watched:
+            sent.append(watched[widget.model_id])
+        send(widget, key)
+
+    monkeypatch.setattr(Widget, "send_state", noted)
+    for look in (lambda: one.rewind(10), lambda: one.rewind(20), one.step):
+        sent.clear()
+        look()
+        one.result(SOON)
+        pictures, marks = sent[::2], sent[1::2]
+        assert marks
+        assert "mark" not in pictures
+        assert marks == ["mark"] * len(pictures)
+
+
+def test_names_of_late_changes_stand_on_their_left(lab):
+    one = trained(lab)
+    for step in (10, 35):
+        one.rewind(step)
+        one.fork(optimizer="adamw2")
+        chart = one.panels.loss
+        early, late = (list(label.x) for label in (chart.change_names, chart.late_names))
+        assert (early, late) == (([10], []) if step == 10 else ([], [35]))
+        one.choose("A")
 
 
 def test_looking_back_shows_the_settings_of_that_moment(lab):

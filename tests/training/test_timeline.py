@@ -75,6 +75,18 @@ def test_a_moment_in_which_a_setting_was_changed_is_kept_as_it_was_left():
     assert timeline.at(10).settings.lr == 0.001
 
 
+def test_a_moment_lies_in_memory_of_its_own():
+    """In a heap, holes that large things leave between small ones are not filled again: it would grow."""
+    _, timeline = trained(11, optimizer="adamw2")
+    memories = []
+    for step in timeline.steps:
+        tensors = timeline.at(step).tensors.values()
+        memories.append({t.untyped_storage().data_ptr() for t in tensors})
+        assert len(memories[-1]) == 1
+        assert all(t.data_ptr() % 64 == 0 for t in tensors)
+    assert len(set.union(*memories)) == 3
+
+
 def test_it_says_what_it_holds():
     _, timeline = trained(21)
     assert "5 moments are kept, from step 0 to 20" in timeline.holds()
