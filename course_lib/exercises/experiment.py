@@ -24,7 +24,7 @@ def train(config: RunConfig, label: str = "training", until: int | None = None) 
 
 
 def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """What became of runs, one row each, arms by their labels; entropy and rank (× its unit) of each layer in order."""
+    """What became of runs, one row each (arms by their labels); entropy and rank of each layer in order."""
     rows = {}
     for name, run in runs.items():
         verdict = run.verdict()
