@@ -21,8 +21,8 @@ SHAPES = [(WIDTH, WIDTH)] * 4 + [(4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)]
 """Of a block of GPT-2 small; its embeddings (50,257 and 1,024 rows) are not bounded."""
 
 
-def whole_steps(name: str, most: int) -> pd.DataFrame:
-    runs = {o: Run(preset(name, optimizer=o, probe_every=0)) for o in ("adamw", "adamw2")}
+def whole_steps(name: str, most: int, device: str) -> pd.DataFrame:
+    runs = {o: Run(preset(name, optimizer=o, probe_every=0, device=device)) for o in ("adamw", "adamw2")}
     steps = min(most, runs["adamw"].config.steps)
     times = alternate({o: lambda r=r: r.step().loss for o, r in runs.items()}, steps - 5)
     thirds = np.array_split(np.arange(len(times)), 3)
@@ -30,15 +30,16 @@ def whole_steps(name: str, most: int) -> pd.DataFrame:
     return pd.DataFrame(rows, index=["whole run", "first third", "second third", "last third"])
 
 
-def gpt2_shapes(lr: float, rounds: int) -> tuple[pd.DataFrame, float]:
+def gpt2_shapes(lr: float, rounds: int, device: str) -> tuple[pd.DataFrame, float]:
     """The optimizers alone on GPT-2 small's shapes, and the share of matrices that the bound cuts."""
     generator = torch.Generator().manual_seed(0)
     shapes = [("block", shape) for _ in range(LAYERS) for shape in SHAPES]
     shapes += [("free", (50257, WIDTH)), ("free", (1024, WIDTH))]
     optimizers = {}
-    gradients = [torch.randn(shape, generator=generator) for _, shape in shapes]
+    gradients = [torch.randn(shape, generator=generator).to(device) for _, shape in shapes]
     for name in ("adamw", "adamw2"):
-        parameters = [torch.nn.Parameter(0.02 * torch.randn(s, generator=generator)) for _, s in shapes]
+        weights = [0.02 * torch.randn(s, generator=generator) for _, s in shapes]
+        parameters = [torch.nn.Parameter(weight.to(device)) for weight in weights]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if name == "adamw":
@@ -78,14 +79,16 @@ def main() -> None:
     parser.add_argument("--presets", default="live,study")
     parser.add_argument("--steps", type=int, default=600, help="of each preset, at most")
     parser.add_argument("--rounds", type=int, default=10, help="of the optimizer alone; 0: leave it out")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads")
+    device = options.device
+    print(f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name(device))
     for name in filter(None, options.presets.split(",")):
         print(f"{name}: a whole training step")
-        print(whole_steps(name, options.steps).to_string(), end="\n\n")
+        print(whole_steps(name, options.steps, device).to_string(), end="\n\n")
         print(memory(name), end="\n\n")
     for lr, regime in ((1e-5, "nothing"), (1e-2, "everything")) if options.rounds else ():
-        table, cut = gpt2_shapes(lr, options.rounds)
+        table, cut = gpt2_shapes(lr, options.rounds, device)
         print(f"optimizer alone, GPT-2 small's shapes, a learning rate that cuts {regime} ({cut:.0%} cut)")
         print(table.to_string(), end="\n\n")
 
