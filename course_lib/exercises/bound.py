@@ -84,6 +84,15 @@ def _power(w: Array, v: Array, iterations: int) -> float:
     return float(np.linalg.norm(w @ v) / np.linalg.norm(v))
 
 
+def _last_length(w: Array, v: Array, iterations: int) -> float:
+    """What a unit vector is stretched to by the last product with WᵀW: σ₁² in the end, not σ₁."""
+    length = 0.0
+    for _ in range(iterations):
+        v = w.T @ (w @ (v / np.linalg.norm(v)))
+        length = float(np.linalg.norm(v))
+    return length
+
+
 def _without_transpose(w: Array, v: Array, iterations: int) -> float:
     for _ in range(iterations):
         v = w @ v
@@ -94,6 +103,10 @@ def _without_transpose(w: Array, v: Array, iterations: int) -> float:
 _POWER_MISTAKES: tuple[Diagnosis, ...] = (
     (
         lambda w, v, n: _power(w, v, n) ** 2,
+        "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.",
+    ),
+    (
+        lambda w, v, n: _last_length(w, v, n),
         "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.",
     ),
     (
@@ -119,7 +132,7 @@ _POWER_MISTAKES: tuple[Diagnosis, ...] = (
 @checker("Power iteration")
 def check_power_iteration(answer: Any) -> str:
     """A function (W (m, n), start (n,), iterations) → estimate of σ₁(W)."""
-    for iterations in (1, 2, 5):
+    for iterations in (2, 5, 1):  # after one step of a unit vector some mistakes look alike
         given = numbers(call(answer, _MATRIX, _START, iterations), (), "the estimate of one σ₁")
         # A root of the length of WᵀWv, and the length of Wv, half an iteration later, are both right.
         low, high = (_power(_MATRIX, _START, n) for n in (iterations - 1, iterations + 1))

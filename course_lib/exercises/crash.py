@@ -140,7 +140,7 @@ def check_control(answer: Any) -> str:
         try:
             checks.choice("group", group, GROUPS)
         except ValueError as error:
-            raise Wrong(f"{error}.") from None
+            raise Wrong(f"{error}.".replace("?.", "?")) from None
     try:
         config, normal = preset("live", **answer), preset("live")
     except (ValueError, TypeError, AttributeError) as error:
@@ -186,9 +186,10 @@ CLAIMS = {
     "a": "Leaving out the warmup of W_q and W_k alone is enough to wreck a run on text.",
     "b": "If only W_q and W_k are warmed up, the run on text is safe.",
     "c": "QK-norm saves a run on text that has no warmup at all.",
-    "d": "After the shock to W_q and W_k, attention is worth less than uniform attention.",
+    "d": "On text, after the shock to W_q and W_k, attention is worth less than uniform attention.",
     "e": "Leaving out the warmup of W_q and W_k alone does harm in every task.",
-    "f": "With the steps of W_q and W_k bounded, shocked runs end better, but not as well as with warmup.",
+    "f": "With the steps of W_q and W_k bounded, shocked runs on text end better, but not as well as "
+    "with warmup and no bound.",
 }
 """What one could read into the table of controls; some of it is there."""
 

@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from course_lib.data import load_text
+from course_lib.plots.palette import ARM_LABELS
 from course_lib.training import Run, RunConfig
 from course_lib.training.warning import signals
 
@@ -23,13 +24,13 @@ def train(config: RunConfig, label: str = "training", until: int | None = None) 
 
 
 def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """What became of runs, one row each; entropy and rank (× its unit) of each layer in order."""
+    """What became of runs, one row each (arms by their labels); entropy and rank of each layer in order."""
     rows = {}
     for name, run in runs.items():
         verdict = run.verdict()
         ranks = ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers)
         accuracy = {} if verdict.accuracy is None else {"validation accuracy": f"{verdict.accuracy:.2f}"}
-        rows[name] = {
+        rows[ARM_LABELS.get(name, name)] = {
             "verdict": verdict.name,
             "validation loss": f"{verdict.loss:.2f}",
             **accuracy,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from course_lib import checks
 from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
+from course_lib.plots.palette import ARM_LABELS
 from course_lib.training.warning import ALARMS, warnings_of
 
 # --- find a border ------------------------------------------------------------------------------
@@ -104,9 +105,10 @@ def check_alarm(answer: Any, unseen: pd.DataFrame, by: int) -> str:
     false = learnt[learnt[name].notna()]
     if len(false):
         run = false.iloc[0]
+        arm = ARM_LABELS.get(run["arm"], run["arm"])
         raise Wrong(
-            f"{label}: false alarm at step {run[name]} of {run['arm']}, seed {run['seed']}, a run that "
-            f"learns ({len(false)} of {len(learnt)} such runs)."
+            f"{label}: false alarm at step {run[name]} of “{arm}”, seed {run['seed']}, a run that learns "
+            f"({len(false)} of {len(learnt)} such runs)."
         )
     missed = failed[failed[name].isna()]
     if len(missed):

@@ -99,7 +99,8 @@ def power_curves(estimates: Values, gap: float) -> Picture:
     label(axis, "iterations", "estimate / σ₁")
     side = "never above" if estimates.max() <= 1 + 1e-6 else "sometimes above"
     short, last = 1 - np.median(estimates[:, -1]), places[-1]
-    title = f"At σ₂/σ₁ = {gap:.2f} estimates are {side} σ₁, and after {last} iterations short by {short:.2%}"
+    after = f"after {last} iterations short by {short:.2%} in the median"
+    title = f"At σ₂/σ₁ = {gap:.2f} estimates are {side} σ₁, and {after}"
     return finish(figure, title, f"Estimates rising towards σ₁, one line per start. {title}.")
 
 

@@ -146,7 +146,7 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[ReferenceLine]) -> Pictur
     label(axis, "learning rate", "test accuracy at the last step")
     best = {arm: best_mean(runs, arm) for arm in arms}
     facts = [f"{spoken(arm)} {mean:.2f} (at {lr:g})" for arm, (lr, mean) in best.items()]
-    title = f"Each at its own best learning rate: {listed(facts)}"
+    title = f"Each at the best of its learning rates: {listed(facts)}"
     every = "; ".join(
         f"{ARM_LABELS[str(arm)]} at {lr:g}: {own.mean():.2f}"
         for (arm, lr), own in runs.groupby(["arm", "lr"])["final_val_accuracy"]

@@ -25,6 +25,16 @@ GROUP_LABELS = {
 # --- rescue -------------------------------------------------------------------------------------
 
 
+CURES = (
+    "τ = 0.05",
+    "τ = 0.05, W_q and W_k put back",
+    "warmup of 100",
+    "τ = 0.05, given a whole run",
+    "lr × 0.1",
+)
+"""The cures of the records: each has the same colour in every chart."""
+
+
 def rescue_chart(
     trials: pd.DataFrame, reference: ReferenceLine, lines: Mapping[str, float] | None = None
 ) -> Picture:
@@ -38,16 +48,17 @@ def rescue_chart(
     figure, ((axis,),) = panels(9.2, 4.2)
     cures = list(trials["cure"].unique())
     for i, cure in enumerate(cures):
+        color = _cure_color(cure, i)
         own = trials[trials["cure"] == cure]
         # Cures side by side, by some hundredths of a decade.
         own = own.assign(step=own["step"] * 1.06**i + (own["step"] == 0) * 0.04 * i)
         for _, run in own.sort_values("step").groupby("seed"):
-            axis.plot(run["step"], run["loss"], color=LAYER_COLORS[i], linewidth=0.8, alpha=0.4)
-        for saved, face in ((True, LAYER_COLORS[i]), (False, "white")):
+            axis.plot(run["step"], run["loss"], color=color, linewidth=0.8, alpha=0.4)
+        for saved, face in ((True, color), (False, "white")):
             part = own[own["saved"] == saved]
             name = cure if saved or own["saved"].sum() == 0 else None
             axis.plot(
-                part["step"], part["loss"], "o", color=LAYER_COLORS[i], markerfacecolor=face,
+                part["step"], part["loss"], "o", color=color, markerfacecolor=face,
                 markersize=7, label=name,
             )  # fmt: skip
     for name, value in {reference.name: reference.loss, **(lines or {})}.items():
@@ -62,6 +73,10 @@ def rescue_chart(
     facts = [f"{cure}: {_borders(trials[trials['cure'] == cure])}" for cure in cures]
     alt = "Final loss against the step of the cure; filled dots have learnt. " + "; ".join(facts) + "."
     return finish(figure, "Last step in time. " + "; ".join(facts), alt)
+
+
+def _cure_color(cure: str, place: int) -> str:
+    return LAYER_COLORS[CURES.index(cure) if cure in CURES else place % len(LAYER_COLORS)]
 
 
 def _borders(trials: pd.DataFrame) -> str:

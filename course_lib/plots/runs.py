@@ -229,7 +229,7 @@ def controls_chart(
     label(axis, "validation loss at the last step (nats); a dot is a seed, a bar the mean", "arm")
     a, b = (losses_of[name] for name in compare)
     verb = "ends above" if a.min() > b.max() else "ends below" if a.max() < b.min() else "overlaps"
-    title = f"“{compare[0]}” {verb} “{compare[1]}” ({a.mean():.2f} and {b.mean():.2f})"
+    title = f"“{compare[0]}” {verb} “{compare[1]}” (means {a.mean():.2f} and {b.mean():.2f})"
     facts = "; ".join(f"{name} {losses_of[name].mean():.2f}" for name in names)
     return finish(figure, title, f"Final losses by arm, mean over seeds: {facts}.")
 

@@ -385,7 +385,7 @@ def test_a_control_is_accepted_in_any_form(answer):
         ({"warmup": 100, "groups": {"mlp": {"warmup": 0}}, "lr": 0.1}, "two things differ"),
         ({"warmup": 100, "groups": {"mlp": {"warmup": 0, "lr_multiplier": 2.0}}}, "lr_multiplier"),
         ({"warmup": 50, "groups": {"mlp": {"warmup": 0}}}, "warmup=100"),
-        ({"warmup": 100, "groups": {"mpl": {"warmup": 0}}}, "did you mean 'mlp'"),
+        ({"warmup": 100, "groups": {"mpl": {"warmup": 0}}}, "did you mean 'mlp'?"),
         ({"warmup": 100, "group": {"mlp": {"warmup": 0}}}, "did you mean 'groups'"),
         ({"warmup": 100, "groups": {"mlp": 0}}, "no run can be made"),
         ({"warmup": 100, "groups": "mlp"}, "no run can be made"),

@@ -108,6 +108,12 @@ def without_transpose(w, v, n):
     return np.linalg.norm(w @ v)
 
 
+def last_length(w, v, n):
+    for _ in range(n):
+        v = w.T @ (w @ (v / np.linalg.norm(v)))
+    return np.linalg.norm(v)
+
+
 def endless(w, v, n):
     while True:
         v = w.T @ (w @ v)
@@ -118,6 +124,7 @@ def endless(w, v, n):
     ("answer", "words"),
     [
         (lambda w, v, n: power(w, v, n) ** 2, "σ₁²"),
+        (last_length, "σ₁²"),
         (without_transpose, "eigenvectors"),
         (lambda w, v, n: power(w, v, 1) if n == 1 else power(w, v, 0), "change nothing"),
         (lambda w, v, n: np.linalg.svd(w)[1][0], "SVD"),

@@ -161,7 +161,7 @@ def test_an_alarm_is_accepted_in_any_form(answer):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"sigma": 5}, "false alarm at step 12 of adamw2, seed 3"),
+        ({"sigma": 5}, "false alarm at step 12 of “AdamW², no warmup”, seed 3"),
         ({"score": 10}, "(1 of 2 such runs)"),
         ({"entropy": 0.5}, "keeps still in 1 of 2 runs that fail"),
         ({"lowest_rank": 0.5}, "goes off at step 9"),

@@ -96,7 +96,7 @@ def test_each_arm_is_shown_at_its_own_best_learning_rate():
     assert best_mean(RUNS, "adamw2") == pytest.approx((1e-2, 0.82))
     picture = accuracy_by_lr(RUNS, LINES)
     assert picture.title == (
-        "Each at its own best learning rate: AdamW with warmup 0.81 (at 0.001) and "
+        "Each at the best of its learning rates: AdamW with warmup 0.81 (at 0.001) and "
         "AdamW² without warmup 0.82 (at 0.01)"
     )
     (axis,) = picture.figure.axes
