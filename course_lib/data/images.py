@@ -114,8 +114,8 @@ def check_images(name: str, images: Any) -> Pixels:
     array = np.asarray(images)
     wanted = f"expected uint8 (images, {SIDE}, {SIDE}), grey values from 0 to 255"
     if array.dtype != np.uint8:
-        floats = "; try (255 * x).round().astype(np.uint8) if x is 0 to 1"
-        hint = floats if array.dtype.kind == "f" else ""
+        scaled = "(255 * x).round().astype(np.uint8) if x is 0 to 1"
+        hint = f"; try {scaled if array.dtype.kind == 'f' else 'x.astype(np.uint8) if x is 0 to 255'}"
         raise ValueError(f"{name}: dtype is {array.dtype}: {wanted}{hint}")
     if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE) or not len(array):
         hint = ""
@@ -132,12 +132,16 @@ def check_labels(name: str, labels: Any, images: int) -> Labels:
     array = np.asarray(labels)
     wanted = f"expected one whole number from 0 to {len(CLASSES) - 1} for each image"
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name}: dtype is {array.dtype}: {wanted}")
+        raise ValueError(f"{name}: dtype is {array.dtype}: {wanted}; try y.astype(np.int64)")
     if array.shape != (images,):
-        raise ValueError(f"{name}: shape is {array.shape}: {wanted}, ({images},)")
+        raise ValueError(
+            f"{name}: shape is {array.shape}: {wanted}, ({images},); try the labels of the same images, as "
+            "numbers and not one-hot"
+        )
     wrong = np.flatnonzero((array < 0) | (array >= len(CLASSES)))
     if len(wrong):
-        raise ValueError(f"{name}: label {wrong[0]} is {array[wrong[0]]}: {wanted}")
+        hint = "y - 1, if they count from 1" if array.min() == 1 else "without the images of other classes"
+        raise ValueError(f"{name}: label {wrong[0]} is {array[wrong[0]]}: {wanted}; try {hint}")
     return array.astype(np.int64)
 
 

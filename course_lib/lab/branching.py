@@ -100,7 +100,7 @@ class Branching(Session):
             ValueError: too many arms, none, or arms that do not train on the same data.
         """
         if not 1 <= len(arms) <= MOST:
-            raise ValueError(f"there are {len(arms)} arms: expected 1 to {MOST}")
+            raise ValueError(f"there are {len(arms)} arms: expected 1 to {MOST}; try 'adamw', 'adamw2'")
         base = self.next_config()
         warmup = min(WARMUP, base.steps)
         configs = [arm_config(base, arm, warmup) if isinstance(arm, str) else arm for arm in arms]

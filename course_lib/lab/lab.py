@@ -198,7 +198,8 @@ class Lab(Branching):
             except ValueError as error:
                 self.say(str(error))
             except OSError as error:  # such as a full disk
-                self.say(f"{error.filename or 'file'}: {error.strerror or error}; nothing of the lab is lost")
+                what = f"{error.filename or 'file'}: {error.strerror or error}: expected to write there"
+                self.say(f"{what}; nothing of the lab is lost; try another folder")
 
         return clicked
 

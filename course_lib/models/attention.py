@@ -149,9 +149,8 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if d_model % heads:
-            raise ValueError(
-                f"heads is {heads}: expected a divisor of d_model ({d_model}); try {math.gcd(heads, d_model)}"
-            )
+            near = checks.nearest_divisor(d_model, heads)
+            raise ValueError(f"heads is {heads}: expected a divisor of d_model ({d_model}); try {near}")
         self.heads = heads
         self.head_dim = d_model // heads
         self.kind = checks.choice("attention", kind, ATTENTION_KINDS)

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,6 +59,10 @@ class PatchEmbedding(nn.Module):
         if not images.is_floating_point():
             raise ValueError(
                 f"images have dtype {images.dtype}: expected floating point; try images.float() / 255"
+            )
+        if images.dtype == torch.float64 and self.project.weight.dtype == torch.float32:  # numpy's default
+            raise ValueError(
+                "images have dtype torch.float64: expected torch.float32, as the weights; try images.float()"
             )
         x = images
         for conv, norm in zip(self.convs, self.norms, strict=True):

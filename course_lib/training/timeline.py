@@ -98,9 +98,13 @@ class Timeline:
         Raises:
             ValueError: there is none.
         """
+        checks.count("step", step, least=0)
         before = [s for s in self._moments if s <= step]
         if not before:
-            raise ValueError(f"step is {step!r}: expected a kept moment at or before it; {self.holds()}")
+            hint = "a later step" if self._moments else "it again after some steps of training"
+            raise ValueError(
+                f"step is {step!r}: expected a kept moment at or before it; {self.holds()}; try {hint}"
+            )
         moment = self._moments[max(before)]
         return replace(moment.snapshot, records=tuple(self.run.records[: moment.records]))
 

@@ -27,9 +27,7 @@ def start_and_stop(lab):
     """Press Start, see it train, press Stop, and see it stop before its end."""
     status = lab.locator(".course-lab-status")
     expect(status).to_contain_text("ready", timeout=SOON)
-    expect(lab.get_by_role("slider", name="learning rate")).to_have_count(
-        1, timeout=SOON
-    )  # for screen readers
+    expect(lab.get_by_role("slider", name="learning rate")).to_have_count(1, timeout=SOON)  # named
     lab.get_by_role("button", name="Start").click()
     expect(status).to_contain_text(re.compile(r"training.*step [1-9]\d?\b"), timeout=SOON)
     lab.get_by_role("button", name="Stop").click()

@@ -206,8 +206,13 @@ def test_looking_back_shows_the_settings_of_that_moment(lab):
 
 def test_rewind_with_nothing_kept_says_so(lab):
     one = lab()
-    with pytest.raises(ValueError, match="expected a kept moment .*nothing is kept yet"):
+    with pytest.raises(
+        ValueError, match="expected a kept moment .*nothing is kept yet.*; try it again after"
+    ):
         one.rewind(0)
+    for step in (-5, 3.5, "a"):
+        with pytest.raises(ValueError, match="step is .*: expected a whole number of at least 0"):
+            one.rewind(step)
     assert one.past is None
 
 

@@ -131,7 +131,7 @@ def test_a_broken_model_still_writes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"heads": 3}, r"heads is 3: expected a divisor of d_model \(16\); try 1"),
+        ({"heads": 3}, r"heads is 3: expected a divisor of d_model \(16\); try 4"),
         ({"norm": "sandwich"}, "norm is 'sandwich': expected one of pre, post"),
         ({"attention": "softmx"}, "did you mean 'softmax'"),
         ({"layers": 0}, "layers is 0: expected a whole number of at least 1"),

@@ -102,6 +102,10 @@ def test_bad_sizes(change, message):
             torch.zeros(3, 2, 16, 16, dtype=torch.uint8),
             r"images have dtype torch.uint8: expected floating point; try images.float\(\)",
         ),
+        (
+            torch.zeros(3, 2, 16, 16, dtype=torch.float64),
+            r"images have dtype torch.float64: expected torch.float32, as the weights; try images.float\(\)",
+        ),
     ],
 )
 def test_images_that_will_not_do(images, message):
