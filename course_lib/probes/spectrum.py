@@ -54,6 +54,11 @@ def sigma_max(matrices: Tensor) -> Tensor:
     """
     matrices = matrices.float()
     gram = matrices @ matrices.mT if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT @ matrices
-    finite = gram.isfinite().flatten(-2).all(-1)
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    finite = size.isfinite()
     safe = torch.where(finite[..., None, None], gram, 0.0)
-    return torch.where(finite, torch.linalg.eigvalsh(safe)[..., -1].clamp(min=0).sqrt(), torch.nan)
+    safe = safe / torch.where(finite, size, 1.0).clamp(min=torch.finfo(gram.dtype).tiny)[..., None, None]
+    # A step may hold entries of 1e-20 beside others of 1e-3. With their squares alone on the diagonal LAPACK
+    # finds no eigenvalues; with as much as fp32 rounds off added to them it does.
+    floor = torch.finfo(gram.dtype).eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return torch.where(finite, (torch.linalg.eigvalsh(safe + floor)[..., -1] * size).sqrt(), torch.nan)

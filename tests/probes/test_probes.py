@@ -133,6 +133,16 @@ def test_sigma_max_is_the_largest_singular_value(m, n, scale, seed):
     assert sigma_max(matrix).item() == pytest.approx(exact, rel=1e-4)
 
 
+def test_rows_of_widely_different_scales_are_measured():
+    """Such as the steps that Adam makes of weights whose gradients all but vanished."""
+    generator = torch.Generator().manual_seed(0)
+    scales = 10 ** (-3 - 20 * torch.rand(1000, 32, 1, generator=generator))
+    matrices = torch.randn(1000, 32, 32, generator=generator) * scales
+    matrices[::2, ::2] = 0
+    exact = torch.linalg.matrix_norm(matrices.double(), 2)
+    torch.testing.assert_close(sigma_max(matrices).double(), exact, rtol=1e-5, atol=0)
+
+
 def test_step_ratio_against_svd_with_and_without_decay():
     w = torch.nn.Parameter(torch.randn(12, 8))
     update = torch.randn(12, 8)
