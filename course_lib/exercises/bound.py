@@ -100,14 +100,16 @@ def _without_transpose(w: Array, v: Array, iterations: int) -> float:
     return float(np.linalg.norm(w @ v))
 
 
+_SQUARE = "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv."
+
 _POWER_MISTAKES: tuple[Diagnosis, ...] = (
     (
         lambda w, v, n: _power(w, v, n) ** 2,
-        "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.",
+        _SQUARE,
     ),
     (
-        lambda w, v, n: _last_length(w, v, n),
-        "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.",
+        _last_length,
+        _SQUARE,
     ),
     (
         _without_transpose,

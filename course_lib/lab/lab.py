@@ -238,13 +238,13 @@ class Lab(Branching):
             now = time.monotonic()
             training = self.busy and not speak
             pictures = self._pictures_due or not training
-            self._pictures_due = not pictures
-            if training and now - self._drawn < SLOW_SECONDS:
+            between = training and now - self._drawn < SLOW_SECONDS
+            self._pictures_due = not (pictures or between)
+            if between:
                 self.panels.draw_loss()
                 if pictures:
                     self.panels.draw_maps()
                     self.drawers.draw()
-                self._pictures_due = False
                 return
             self._drawn = now
             self.panels.draw(self.past, maps=pictures)

@@ -57,8 +57,9 @@ def sigma_max(matrices: Tensor) -> Tensor:
     size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     finite = size.isfinite()
     safe = torch.where(finite[..., None, None], gram, 0.0)
-    safe = safe / torch.where(finite, size, 1.0).clamp(min=torch.finfo(gram.dtype).tiny)[..., None, None]
-    # A step may hold entries of 1e-20 beside others of 1e-3. With their squares alone on the diagonal LAPACK
-    # finds no eigenvalues; with as much as fp32 rounds off added to them it does.
-    floor = torch.finfo(gram.dtype).eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return torch.where(finite, (torch.linalg.eigvalsh(safe + floor)[..., -1] * size).sqrt(), torch.nan)
+    # A step may hold rows of 1e-20 beside others of 1e-3. With their squares alone on the diagonal LAPACK
+    # finds no eigenvalues; with as much as fp32 rounds off added to each it does.
+    floor = torch.finfo(gram.dtype).eps * torch.where(finite, size, 0.0)
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    largest = torch.linalg.eigvalsh(safe + floor[..., None, None] * eye)[..., -1] - floor
+    return torch.where(finite, largest.clamp(min=0).sqrt(), torch.nan)

@@ -186,12 +186,25 @@ def arrays(**changes):
             r"mine, test images.*try x\[\.\.\., 0\] or x\[:, 0\]",
         ),
         ({"train_images": np.zeros((20, 28, 28))}, r"dtype is float64: expected uint8.*try \(255 \* x\)"),
-        ({"train_images": np.zeros((20, 28, 28), np.int64)}, r"dtype is int64: expected uint8"),
+        (
+            {"train_images": np.zeros((20, 28, 28), np.int64)},
+            r"dtype is int64: expected.*; try x\.astype\(",
+        ),
         ({"test_images": np.zeros((0, 28, 28), np.uint8)}, r"shape is \(0, 28, 28\): expected"),
-        ({"train_labels": np.arange(20) % 11}, "training labels: label 10 is 10: expected .* 0 to 9"),
-        ({"test_labels": np.arange(10) - 1}, "test labels: label 0 is -1: expected .* 0 to 9"),
-        ({"test_labels": np.arange(9)}, r"test labels: shape is \(9,\): expected .* for each image, \(10,\)"),
-        ({"train_labels": np.zeros(20)}, "training labels: dtype is float64: expected one whole number"),
+        (
+            {"train_labels": np.arange(20) % 11},
+            "training labels: label 10 is 10: .* 0 to 9.*; try without",
+        ),
+        ({"test_labels": np.arange(10) - 1}, "test labels: label 0 is -1: expected .* 0 to 9.*; try without"),
+        ({"test_labels": np.arange(10) + 1}, "test labels: label 9 is 10: expected .* 0 to 9.*; try y - 1"),
+        (
+            {"test_labels": np.arange(9)},
+            r"labels: shape is \(9,\): .* each image, \(10,\); try the",
+        ),
+        (
+            {"train_labels": np.zeros(20)},
+            "labels: dtype is float64: expected one whole.*; try y.astype",
+        ),
     ],
 )
 def test_arrays_that_will_not_do(changes, said):

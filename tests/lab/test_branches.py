@@ -352,3 +352,22 @@ def test_a_slider_moved_before_the_start_of_a_race_counts(lab):
         pytest.approx(0.001),
         pytest.approx(0.05),
     ]
+
+
+def test_while_it_trains_maps_come_in_the_frame_after_the_curves(lab, monkeypatch):
+    one, shown = training(lab), []
+    one.pause()
+    until(lambda: one.state == "paused")
+    monkeypatch.setattr(type(one), "busy", True)
+    monkeypatch.setattr(one.panels, "draw_maps", lambda past=None: shown.append("maps"))
+    monkeypatch.setattr(one.drawers, "draw", lambda: shown.append("drawer"))
+    monkeypatch.setattr(one.panels, "_draw", lambda past: shown.append("curves"))
+    monkeypatch.setattr("course_lib.lab.lab.SLOW_SECONDS", SOON)
+    one._drawn, one._pictures_due = -SOON, False
+    for expected in (["curves"], ["maps", "drawer"], []):
+        shown.clear()
+        one._draw()
+        assert shown == expected
+    one._draw(speak=True)  # a frame that somebody waits for has all of it
+    assert sorted(shown) == ["curves", "drawer", "maps"]
+    monkeypatch.undo()

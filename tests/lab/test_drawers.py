@@ -110,7 +110,7 @@ def test_a_fifth_arm_is_refused(lab):
     drawer.add.click()
     assert "there would be 5 arms: expected at most 4" in one.message
     assert len(drawer.arms) == 4
-    with pytest.raises(ValueError, match="there are 5 arms: expected 1 to 4"):
+    with pytest.raises(ValueError, match="there are 5 arms: expected 1 to 4; try"):
         one.race(*drawer.arms, "adamw")
 
 

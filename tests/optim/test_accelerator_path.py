@@ -55,6 +55,21 @@ def test_steps_like_the_last_ones_are_cut_to_tau(make):
         assert moved(optimizer, w, gradient + 0.1 * matrix(seed)) == pytest.approx(TAU, rel=0.02)
 
 
+@pytest.mark.parametrize("lr", [1.0, 1e-4])  # one that is cut and one that is not
+def test_decay_has_the_learning_rate_that_was_used(lr):
+    w, decay = nn.Parameter(matrix(0)), 0.1
+    optimizer = AdamW2([w], lr=lr, tau=TAU, weight_decay=decay)
+    moved(optimizer, w, matrix(1))
+    elsewhere(optimizer)
+    before = w.detach().double()
+    moved(optimizer, w, matrix(1))
+    used, state = optimizer.last_step["0"].lr.item(), optimizer.state[w]
+    update = (state["exp_avg"] / (1 - 0.9**2)) / ((state["exp_avg_sq"] / (1 - 0.999**2)).sqrt() + 1e-8)
+    assert (used < 0.9 * lr) == (lr == 1.0)
+    expected = (1 - used * decay) * before - used * update.double()
+    torch.testing.assert_close(w.detach().double(), expected, rtol=0, atol=1e-6)
+
+
 def test_as_many_products_as_a_start_needs_and_then_as_few_as_the_next_steps_need(monkeypatch):
     w = nn.Parameter(torch.empty(20, 12, device="meta"))
     optimizer, products = AdamW2([w]), []

@@ -136,7 +136,7 @@ def test_sigma_max_is_the_largest_singular_value(m, n, scale, seed):
 def test_rows_of_widely_different_scales_are_measured():
     """Such as the steps that Adam makes of weights whose gradients all but vanished."""
     generator = torch.Generator().manual_seed(0)
-    scales = 10 ** (-3 - 20 * torch.rand(1000, 32, 1, generator=generator))
+    scales = 10 ** (-3 - 35 * torch.rand(1000, 32, 1, generator=generator))
     matrices = torch.randn(1000, 32, 32, generator=generator) * scales
     matrices[::2, ::2] = 0
     exact = torch.linalg.matrix_norm(matrices.double(), 2)
