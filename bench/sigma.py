@@ -4,7 +4,10 @@ Looked at from outside: W before and after a step, and AdamW's moments, of which
 precision; σ₁ by SVD. The learning rate that was used is compared with the exact one where that is cut, and
 σ₁ of what the step has done to W, but for decay, with τ σ₁(W).
 
-    python bench/sigma.py [--steps 500] [--presets copy,live]    # exit status 1: not as close as demanded
+    python bench/sigma.py [--steps 500] [--presets copy,live] [--seeds 0]
+    python bench/sigma.py --as-accelerator    # on the CPU, by the way of one that may not decide on the host
+
+Exit status 1: not as close as demanded.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from course_lib import AdamW2, Run, preset
 from course_lib.optim import SIGMA_FLOOR
+from course_lib.optim.limit import Chunk
 
 STEPS, OFF, EXCESS = 500, 0.01, 0.02
 """What is demanded: over so many steps, α off by no more in the median, ρ above τ by no more of τ ever."""
@@ -53,8 +57,9 @@ def step(optimizer: AdamW2) -> Iterator[tuple[float, float, bool]]:
             yield abs(used / min(lr, exact) - 1), max(sigma(moved) / size / tau - 1, 0.0), exact < lr
 
 
-def measured(name: str, steps: int, device: str) -> dict[str, float]:
-    run, rows = Run(preset(name, optimizer="adamw2", steps=steps, probe_every=0, device=device)), []
+def measured(name: str, seed: int, steps: int, device: str) -> dict[str, float]:
+    config = preset(name, optimizer="adamw2", seed=seed, steps=steps, probe_every=0, device=device)
+    run, rows = Run(config), []
     run.optimizer.step = lambda: rows.extend(step(run.optimizer))
     for _ in run:
         pass
@@ -75,10 +80,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--presets", default="copy,live")
+    parser.add_argument("--seeds", default="0")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--as-accelerator", action="store_true")
     options = parser.parse_args()
-    rows = {name: measured(name, options.steps, options.device) for name in options.presets.split(",")}
-    print(f"{options.steps} steps, seed 0; shares of α and of τ")
+    if options.as_accelerator:
+        Chunk._host = property(lambda _: False)
+    rows = {
+        f"{name}, seed {seed}": measured(name, int(seed), options.steps, options.device)
+        for name in options.presets.split(",")
+        for seed in options.seeds.split(",")
+    }
+    print(f"{options.steps} steps; shares of α and of τ")
     print(pd.DataFrame(rows).T.to_string(float_format=lambda x: f"{x:.5g}"))
     failed = [
         name

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from course_lib import Run, preset
 from course_lib.optim import AdamW2, SpectralBound, limit
 from course_lib.optim.sigma import COLD_ITERATIONS, iterate
 
@@ -79,12 +80,12 @@ def test_as_many_products_as_a_start_needs_and_then_as_few_as_the_next_steps_nee
         return iterate(block, stacks)
 
     monkeypatch.setattr(limit, "iterate", counted)
-    both, step = 2, 1  # matrices: W and its step, then the step alone
+    both, step = 2, 1  # matrices: W and its step, then the step alone, again and again
     for cold in (COLD_ITERATIONS - 1, 0, 0):
         w.grad = torch.empty_like(w)
         products.clear()
         optimizer.step()
-        assert products == [both] * cold + [both, step]
+        assert products == [both] * cold + [both] + [step] * limit.UNSEEN_LOOKS
 
 
 @pytest.mark.parametrize("make", [adamw2, around_sgd])
@@ -142,3 +143,17 @@ def test_steps_whose_squares_leave_the_range_of_fp32(size):
         assert optimizer.last_step["0"].rho.item() == pytest.approx(exact.item(), rel=0.01)
     else:
         assert optimizer.last_step["0"].bound
+
+
+def test_steps_of_a_real_run_that_turn_fast_keep_to_tau(monkeypatch):
+    monkeypatch.setattr(limit.Chunk, "_host", property(lambda _: False))
+    run = Run(preset("copy", optimizer="adamw2", seed=1, probe_every=0))
+    tau = run.config.tau
+    for _ in range(4):  # the second once exceeded τ by 4.8 %: ΔW was looked at twice, not three times
+        before = {name: w.detach().double() for name, w in run.matrices.items()}
+        run.step()
+        for name, report in run.optimizer.last_step.items():
+            kept = 1 - report.lr.item() * run.config.weight_decay
+            moved = run.matrices[name].detach().double() - kept * before[name]
+            share = torch.linalg.matrix_norm(moved, 2) / torch.linalg.matrix_norm(before[name], 2)
+            assert share <= 1.01 * tau, name
