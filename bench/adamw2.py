@@ -8,8 +8,9 @@ reported in thirds, and the optimizer alone at a learning rate that cuts nothing
 
 How fast AdamW² could be at best with this way to estimate σ₁, on this machine and with torch's products: the
 row "at best" counts AdamW's step, and the products with vectors that the estimates are made of, one look at
-W and two at D, as if nothing else took time. No step that cuts can do with less; the difference is what
-hundreds of calls on small matrices and the passes over W and D take.
+W and two at D (an accelerator takes three), as if nothing else took time. Where a norm is enough the products
+are left out, and a step can be faster than that. The rest is hundreds of calls on small matrices, and the
+passes over W and D.
 """
 
 import argparse

@@ -80,9 +80,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--presets", default="copy,live")
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2,3")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--as-accelerator", action="store_true")
+    parser.add_argument("--as-accelerator", action="store_true", help="look as often as one would")
     options = parser.parse_args()
     if options.as_accelerator:
         Chunk._host = property(lambda _: False)
