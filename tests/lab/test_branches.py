@@ -357,7 +357,7 @@ def test_a_slider_moved_before_the_start_of_a_race_counts(lab):
 def test_while_it_trains_maps_come_in_the_frame_after_the_curves(lab, monkeypatch):
     one, shown = training(lab), []
     one.pause()
-    until(lambda: one.state == "paused")
+    one.result(SOON)  # it is paused before its thread has drawn the last frame
     monkeypatch.setattr(type(one), "busy", True)
     monkeypatch.setattr(one.panels, "draw_maps", lambda past=None: shown.append("maps"))
     monkeypatch.setattr(one.drawers, "draw", lambda: shown.append("drawer"))
