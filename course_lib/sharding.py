@@ -4,7 +4,7 @@ Such a parameter is a DTensor. What works on its elements one by one needs nothi
 matrix as a whole gathers it, and then all processes have to look at the same time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -57,14 +57,17 @@ def whole(tensor: Tensor) -> Tensor:
     return cast(Any, tensor).full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def kept(tensor: Tensor) -> Tensor:
-    """A copy of a tensor as it is now, whole. A gathered one lies on the host, which has room for it.
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are now, whole. Sharded ones are gathered one by one on the host, which has the room.
 
-    All processes have to call it for a sharded tensor.
+    All processes have to call it for sharded tensors.
     """
-    detached = tensor.detach()
-    gathered = whole(detached)
-    return detached.clone() if gathered is detached else gathered.to("cpu", copy=True)
+    return {name: _copy(tensor.detach()) for name, tensor in tensors.items()}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    gathered = whole(tensor)
+    return tensor.clone() if gathered is tensor else gathered.to("cpu", copy=True)
 
 
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:

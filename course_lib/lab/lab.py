@@ -30,7 +30,7 @@ from course_lib.lab.words import (
 from course_lib.training import Run, RunConfig, preset
 from course_lib.training.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
 
-SLOW_SECONDS = 0.5
+SLOW_SECONDS = 0.9
 """Least time between two frames with all curves and the status while a run trains. The next one shows the
 maps and the open drawer, those in between the loss alone, so that none is long. Each message of a frame may
 cost the browser a layout and a painting of its own, and where both share their cores, that comes off the

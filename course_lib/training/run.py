@@ -26,7 +26,7 @@ from course_lib.models import (
 from course_lib.optim import AdamW2
 from course_lib.optim.limit import KNOWN
 from course_lib.probes import Observation, StepProbe, attention_sites, observe, reference_rank
-from course_lib.sharding import kept, sharded_like
+from course_lib.sharding import copies, sharded_like
 from course_lib.training.config import (
     MODEL_FIELDS,
     GroupSettings,
@@ -367,23 +367,26 @@ class Run:
 
     # --- keeping --------------------------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, copy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = copies) -> Snapshot:
         """The run as it is now, to come back to.
 
         It holds whole tensors, AdamW's moments with them three times the weights. Of a sharded run (FSDP2)
         they are gathered one by one, in the memory of the host: every process ends with all of them, so all
         have to call this.
+
+        Args:
+            copy: makes the copies that are kept of the run's own tensors.
         """
-        tensors = {f"model.{n}": kept(p) for n, p in self.model.named_parameters()}
+        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.model.named_parameters()}
         for position, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{position}.{k}": kept(v) for k, v in state.items()}
+            tensors |= {f"optimizer.{position}.{k}": v for k, v in state.items()}
         return Snapshot(
             config=self.config,
             origin=self.origin,
             settings=self.settings,
             updates=self.updates,
             data_digest=self.task.digest,
-            tensors=tensors,
+            tensors=copy(tensors),
             records=tuple(self.records),
             changes=tuple(self.changes),
         )
