@@ -1,10 +1,10 @@
 """What the live lab costs, and how soon it answers, in a real JupyterLab with its tab open, then closed.
 
-    python bench/lab.py [--preset live] [--rounds 5] [--steps 3000] [--drawer "Look inside"]
+    python bench/lab.py [--preset live] [--rounds 5] [--runs 15] [--drawer "Look inside"]
 
-One training alternates between blocks of steps with the lab, which draws and keeps moments, and without: each
-ratio is of two neighbouring blocks, so that what else this machine does cancels out. The tab is shown by a
-headless Chromium on this machine, which draws without a GPU: its share of the cores comes off the training.
+Each training alternates between blocks of steps with the lab, which draws and keeps moments, and without:
+each ratio is of two neighbouring blocks, so that what else this machine does cancels out. The tab is shown by
+a headless Chromium on this machine, which draws without a GPU: its share of the cores comes off the training.
 What a frame costs is CPU time of the kernel's thread that draws it.
 What a long run costs in memory: bench/lab_memory.py.
 """
@@ -46,18 +46,22 @@ from time import perf_counter
 from course_lib.training.timeline import Timeline
 BLOCK = 50
 lab.close()
-long = Lab({preset!r}, steps={steps})
-show, apply, keep, stamps = long._draw, long._apply, Timeline.keep_if_due, []
+long = Lab({preset!r})
+show, apply, keep, stamps, pairs = long._draw, long._apply, Timeline.keep_if_due, [], []
 def alone():
     return long.busy and long.run.updates // BLOCK % 2
 def stamped(branch):
     stamps.append(perf_counter())
     apply(branch)
 def train():
-    stamps.clear()
-    long.reset()
-    long.start()
-    long.result()
+    pairs.clear()
+    for _ in range({runs}):
+        stamps.clear()
+        long.reset()
+        long.start()
+        long.result()
+        blocks = [stamps[i + BLOCK] - stamps[i] for i in range(0, len(stamps) - BLOCK, BLOCK)]
+        pairs.extend(zip(blocks[2::2], blocks[3::2]))  # not those at the start, which make threads
 long._apply = stamped  # called before each step
 long._draw = lambda **options: None if alone() else show(**options)
 Timeline.keep_if_due = lambda timeline: None if alone() else keep(timeline)
@@ -69,9 +73,9 @@ training.start()
 """
 RATIOS = """
 training.join()
-blocks = [stamps[i + BLOCK] - stamps[i] for i in range(0, len(stamps) - BLOCK, BLOCK)]
-ratios = [without / beside for beside, without in zip(blocks[2::2], blocks[3::2])]
-print("ratio", median(ratios), *quantiles(ratios, n=4)[::2], BLOCK / median(blocks[3::2]), len(ratios))
+ratios = [without / beside for beside, without in pairs]
+speed = BLOCK / median(without for _, without in pairs)
+print("ratio", median(ratios), *quantiles(ratios, n=4)[::2], speed, len(ratios))
 """
 SECONDS = 6
 """How long frames are counted in each round."""
@@ -106,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", default="live")
     parser.add_argument("--rounds", type=int, default=5, help="of Start, Pause and Stop")
-    parser.add_argument("--steps", type=int, default=3000, help="of which half are made without the lab")
+    parser.add_argument("--runs", type=int, default=15, help="of which half is made without the lab")
     parser.add_argument("--drawer", help="title of a drawer that is open meanwhile")
     options = parser.parse_args()
     browser = find_browser()
@@ -115,7 +119,7 @@ def main() -> None:
             "no Chromium here: expected chromium, chromium-browser or google-chrome; try apt install chromium"
         )
     with tempfile.TemporaryDirectory() as folder:
-        _write_notebook(Path(folder) / "bench.ipynb", options.preset, options.steps)
+        _write_notebook(Path(folder) / "bench.ipynb", options.preset, options.runs)
         with serve(Path(folder)) as address, launch(browser) as chromium:
             page = chromium.new_page(viewport={"width": 1280, "height": 1000})
             open_notebook(page, address, "bench.ipynb")
@@ -139,11 +143,11 @@ def main() -> None:
     _report(options.preset, found, frames, {"open": opened, "closed": closed})
 
 
-def _write_notebook(path: Path, preset: str, steps: int) -> None:
+def _write_notebook(path: Path, preset: str, runs: int) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     sources = [
-        source.format(preset=preset, steps=steps).strip() for source in (LAB, FRAMES, COMPARED, TRAIN, RATIOS)
+        source.format(preset=preset, runs=runs).strip() for source in (LAB, FRAMES, COMPARED, TRAIN, RATIOS)
     ]
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(notebook, path)

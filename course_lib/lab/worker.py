@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from course_lib.lab.branches import Branch, behind
 
 THREAD_NAME = "course_lib.lab"
-FRAME_SECONDS = 0.19
-"""From one frame to the next: five a second, and no more, for a browser without a GPU takes 11 ms
-of a core even for a frame of a single message."""
+FRAME_SECONDS = 0.18
+"""From one frame to the next: five a second, and no more, for each costs a browser without a GPU some 15 ms
+of a core, however little is new."""
 FRAME_SHARE = 0.05
 """Share of the thread's time that frames may take; on a slow machine they come less often."""
 
