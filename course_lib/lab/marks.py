@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 CHART_HEIGHT = "244px"
 SMALL = {"font-size": "10px"}
-MAX_POINTS = 300
+MAX_POINTS = 400
 """Points that a curve keeps; more would not be seen."""
 
 

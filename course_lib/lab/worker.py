@@ -13,8 +13,8 @@ from course_lib.lab.branches import Branch, behind
 
 THREAD_NAME = "course_lib.lab"
 FRAME_SECONDS = 0.18
-"""From one frame to the next: five a second, and no more, for each costs a browser without a GPU some 15 ms
-of a core, however little is new."""
+"""From one frame to the next: five or six a second, and no more, for each costs a browser without a GPU some
+15 ms of a core, however little is new."""
 FRAME_SHARE = 0.05
 """Share of the thread's time that frames may take; on a slow machine they come less often."""
 
@@ -87,7 +87,10 @@ class Worker:
             self._ticks.append((now, self.steps))
             self._frame()
             cost = time.perf_counter() - now
-            self._due = max(self._due + FRAME_SECONDS, now + cost / FRAME_SHARE)
+            due = max(
+                self._due, now - FRAME_SECONDS / 2
+            )  # what a step was late; after a long one, begin anew
+            self._due = max(due + FRAME_SECONDS, now + cost / FRAME_SHARE)
         self.seconds = time.perf_counter() - self._began
 
     def _run(self) -> None:

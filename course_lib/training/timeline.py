@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from course_lib import checks
-from course_lib.sharding import copies
+from course_lib.sharding import copies, local
 from course_lib.training.run import Run
 from course_lib.training.snapshot import Snapshot
 
@@ -144,7 +144,7 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     In the heap, what comes and goes by the thousand leaves holes between what stays, and the heap grows.
     Those of an accelerator, and those that are spread over processes, are copied as for any snapshot.
     """
-    if any(tensor.device.type != "cpu" or hasattr(tensor, "to_local") for tensor in tensors.values()):
+    if any(tensor.device.type != "cpu" or local(tensor) is not tensor for tensor in tensors.values()):
         return copies(tensors)
     sizes = [-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT for tensor in tensors.values()]
     memory = torch.frombuffer(mmap.mmap(-1, sum(sizes), **PRIVATE), dtype=torch.uint8)

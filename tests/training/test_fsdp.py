@@ -82,6 +82,7 @@ def test_it_repeats_bit_for_bit(folder, name):
     found = json.loads((folder / "found.json").read_text())[name]
     assert found["repeats"]
     assert found["fork repeats"]
+    assert found["moment"], "a timeline keeps something else than a snapshot"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

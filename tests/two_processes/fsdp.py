@@ -16,6 +16,7 @@ from course_lib import Run, RunConfig
 from course_lib.sharding import local
 from course_lib.training.distributed import join, leave
 from course_lib.training.snapshot import Snapshot
+from course_lib.training.timeline import Timeline
 
 HALF_WAY = 8
 
@@ -54,12 +55,15 @@ def main(folder: Path) -> None:
     found = {}
     for name, config in json.loads((folder / "configs.json").read_text()).items():
         run = Run(RunConfig(**config), world)
+        timeline = Timeline(run)
         for record in run:
             if record.step == HALF_WAY - 1:
                 half_way = run.snapshot()
+                timeline.keep()
         run.save(folder / f"{name}.safetensors")
         end = run.snapshot()
         found[name] = {"held": held(run), "writes": run.write(20)}
+        found[name]["moment"] = same(timeline.at(HALF_WAY), half_way)
         # The last forward has been one without gradients: what it gathered must not be what comes next.
         run.restore(half_way)
         found[name]["repeats"] = same(finish(run), end)
