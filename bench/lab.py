@@ -42,7 +42,7 @@ print("frames", 1000 * mean(costs), 1000 * quantiles(costs, n=20)[18])
 COMPARED = """
 import threading
 from time import perf_counter
-from course_lib.training.timeline import Timeline
+from course_lib.runs.timeline import Timeline
 BLOCK = 50
 lab.close()
 long = Lab({preset!r})

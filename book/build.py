@@ -42,7 +42,7 @@ def gather(executions: dict[Path, Execution]) -> None:
     folder, extra = SOURCE / "notebooks", SOURCE / "extra"
     extra.mkdir()
     shutil.copytree(ROOT / "notebooks" / "pictures", folder / "pictures")
-    shutil.copytree(ROOT / "notebooks" / "records", folder / "records")
+    shutil.copytree(ROOT / "experiments" / "records", folder.parent / "experiments" / "records")
     openings = [read_opening(path) for path in executions]
     pages: list[Page] = []
     for opening, execution in zip(openings, executions.values(), strict=True):

@@ -25,7 +25,7 @@ NOTEBOOKS = ROOT / "notebooks"
 KEPT = ROOT / "build" / "notebooks"
 CELL_SECONDS = 300
 """After which a cell counts as hanging."""
-READ = ("course_lib/**/*.py", "data/manifest.json", "notebooks/records/*", "requirements.lock")
+READ = ("course_lib/**/*.py", "data/manifest.json", "experiments/records/*", "requirements.lock")
 """Beside the notebook itself, what its outputs depend on."""
 
 

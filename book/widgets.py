@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 from matplotlib.transforms import Transform
 
-from course_lib.plots.picture import Picture, panels
+from course_lib.figures.picture import Picture, panels
 
 MIME = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"

@@ -12,7 +12,7 @@ After "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910,
 
 from course_lib.models import GPT, GPTConfig
 from course_lib.optim import AdamW2, BoundedMatrix, SpectralBound, bounded_parameters
-from course_lib.training import Record, Run, RunConfig, Snapshot, Verdict, preset
+from course_lib.runs import Record, Run, RunConfig, Snapshot, Verdict, preset
 
 __all__ = [
     "GPT",

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from course_lib.cli import compare, train
+from course_lib.cli import compare_command, train_command
 from course_lib.cli.options import Parser
 from course_lib.cli.output import INTERRUPTED
-from course_lib.training.distributed import launched
+from course_lib.distributed.world import launched
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,16 +40,16 @@ def _parser() -> Parser:
         description="Train several arms from the same weights on the same batches; write compare.json, "
         "records.csv, compare.png and each arm's run to a folder.",
     )
-    compare.add_arguments(command)
-    command.set_defaults(run=compare.run)
+    compare_command.add_arguments(command)
+    command.set_defaults(run=compare_command.run)
     command = commands.add_parser(
         "train",
         help="train one model, in one process or, started by torchrun, in many",
         description="Train one run, with checkpoints to resume it from; write run.safetensors, records.csv "
         "and result.json to a folder. In many processes: torchrun --nproc_per_node=2 -m course_lib train …",
     )
-    train.add_arguments(command)
-    command.set_defaults(run=train.run)
+    train_command.add_arguments(command)
+    command.set_defaults(run=train_command.run)
     return parser
 
 

@@ -124,7 +124,7 @@ def test_a_model_of_images_is_compared_by_its_name(tmp_path, capsys, name, sizes
     records = pd.read_csv(out / "records.csv")
     last = records[(records.arm == "adamw2") & (records.quantity == "val_accuracy")].value.item()
     assert last == rows[2]["final_val_accuracy"]
-    assert Run.load(out / "adamw2.safetensors").score().accuracy == rows[2]["final_val_accuracy"]
+    assert Run.load(out / "adamw2.safetensors").evaluate().accuracy == rows[2]["final_val_accuracy"]
 
 
 VIT = [*IMAGES, "--layers=1", "--arms=adamw"]

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from course_lib import checks
 from course_lib.data import IMAGE_TASKS
-from course_lib.training.config import RunConfig
-from course_lib.training.distributed import launched
-from course_lib.training.presets import PRESETS
+from course_lib.distributed.world import launched
+from course_lib.runs.config import RunConfig
+from course_lib.runs.presets import PRESETS
 
 PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name; vit for images; or live)"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from course_lib.training.compare import ArmResult
-from course_lib.training.records import Record
-from course_lib.training.run import Run
-from course_lib.training.snapshot import write_atomically
+from course_lib.atomic import write_atomically
+from course_lib.runs.records import Record
+from course_lib.runs.run import Run
+from course_lib.studies.compare import ArmResult
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect it."""
@@ -84,7 +84,7 @@ def write_records(path: Path, tables: Sequence[pd.DataFrame]) -> None:
 
 def sample(run: Run) -> str | None:
     """What a model of text writes; None for the other tasks."""
-    return run.write(60) if run.config.task == "text" else None
+    return run.generate(60) if run.config.task == "text" else None
 
 
 def print_table(results: Sequence[ArmResult], samples: Sequence[str | None]) -> None:

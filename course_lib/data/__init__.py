@@ -1,11 +1,11 @@
 """Tasks, texts and images."""
 
+from course_lib.data.corpus import TextCorpus, load_corpus, load_text
 from course_lib.data.image_task import ImageTask
 from course_lib.data.images import CLASSES, ImageSet, load_images
 from course_lib.data.symbol_task import SymbolTask
-from course_lib.data.task import IGNORED, ReferenceLine, Task
+from course_lib.data.task import IGNORED, Baseline, Task
 from course_lib.data.tasks import IMAGE_TASKS, TASKS, make_task
-from course_lib.data.text import TextCorpus, load_corpus, load_text
 from course_lib.data.text_task import TextTask
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "IGNORED",
     "IMAGE_TASKS",
     "TASKS",
+    "Baseline",
     "ImageSet",
     "ImageTask",
-    "ReferenceLine",
     "SymbolTask",
     "Task",
     "TextCorpus",

@@ -6,27 +6,27 @@ from functools import lru_cache
 import numpy as np
 
 from course_lib.data.images import CLASSES, Floats, ImageSet, Labels, Pixels
-from course_lib.data.task import ReferenceLine
+from course_lib.data.task import Baseline
 
 LINEAR = {
     "b5226b34c141cd55cc880f78f217919f5dd21e40a932fd1475bc56324d6b4756": (0.439, 0.846),  # the vendored part
     "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (0.434, 0.846),  # the whole set
 }
-"""Loss and accuracy of softmax regression, by the images' digest (bench/linear_classifier.py)."""
+"""Loss and accuracy of softmax regression, by the images' digest (experiments/linear_classifier.py)."""
 
 
 @lru_cache(maxsize=2)
-def baselines(images: ImageSet) -> tuple[ReferenceLine, ...]:
+def baselines(images: ImageSet) -> tuple[Baseline, ...]:
     """Constant guess, nearest class mean and, where it was measured, the linear classifier; test part."""
     shares = np.bincount(images.test_labels, minlength=len(CLASSES)) / len(images.test_labels)
-    guess = ReferenceLine("constant guess", math.log(len(CLASSES)), float(shares.max()))
-    lines: tuple[ReferenceLine, ...] = (guess, nearest_class_mean(images))
+    guess = Baseline("constant guess", math.log(len(CLASSES)), float(shares.max()))
+    lines: tuple[Baseline, ...] = (guess, nearest_class_mean(images))
     if images.digest in LINEAR:
-        lines += (ReferenceLine("linear classifier", *LINEAR[images.digest]),)
+        lines += (Baseline("linear classifier", *LINEAR[images.digest]),)
     return lines
 
 
-def nearest_class_mean(images: ImageSet) -> ReferenceLine:
+def nearest_class_mean(images: ImageSet) -> Baseline:
     """Choose the class whose mean training image is nearest, by Euclidean distance of the pixels.
 
     Its loss is that of p(c) ∝ exp(−β·distance²), with the one β that fits the training part best.
@@ -43,7 +43,7 @@ def nearest_class_mean(images: ImageSet) -> ReferenceLine:
     beta = _best_beta(scores, images.train_labels)
     right = np.mean(test_scores.argmax(axis=1) == images.test_labels)
     loss = -np.mean(_chosen(_log_softmax(beta * test_scores), images.test_labels))
-    return ReferenceLine("nearest class mean", float(loss), float(right))
+    return Baseline("nearest class mean", float(loss), float(right))
 
 
 def _mean(images: Pixels) -> Floats:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_lib.data.baselines import baselines
 from course_lib.data.images import CLASSES, ImageSet, Pixels
-from course_lib.data.task import ReferenceLine, generator
+from course_lib.data.task import Baseline, generator
 
 SHIFT = 2
 """Pixels by which a training image is moved at most, in either direction."""
@@ -39,11 +39,11 @@ class ImageTask:
         return self.images.digest
 
     @property
-    def references(self) -> tuple[ReferenceLine, ...]:
+    def references(self) -> tuple[Baseline, ...]:
         return baselines(self.images)
 
     @property
-    def reference(self) -> ReferenceLine:
+    def reference(self) -> Baseline:
         """The nearest class mean: a model that does not beat it has learnt less than ten average images."""
         return next(line for line in self.references if line.name == "nearest class mean")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course_lib import checks
-from course_lib.data.task import IGNORED, VALIDATION_SEQUENCES, ReferenceLine, generator
+from course_lib.data.task import IGNORED, VALIDATION_SEQUENCES, Baseline, generator
 
 SYMBOLS = 62
 """Alphabet of the symbol tasks."""
@@ -44,13 +44,13 @@ class SymbolTask:
         return f"{self.kind} of {self.vocab} symbols"
 
     @property
-    def references(self) -> tuple[ReferenceLine, ...]:
+    def references(self) -> tuple[Baseline, ...]:
         guess = math.log(self.vocab)
-        return (ReferenceLine("constant guess", guess), self.reference)
+        return (Baseline("constant guess", guess), self.reference)
 
     @property
-    def reference(self) -> ReferenceLine:
-        return ReferenceLine("9/10 of a constant guess", 0.9 * math.log(self.vocab))
+    def reference(self) -> Baseline:
+        return Baseline("9/10 of a constant guess", 0.9 * math.log(self.vocab))
 
     def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:
         rng = generator(self.seed, split, step)

@@ -21,7 +21,7 @@ _STREAMS = {"train": 0, "validation": 1, "probe": 2, "shuffle": 3}
 
 
 @dataclass(frozen=True)
-class ReferenceLine:
+class Baseline:
     """What a trained model has to be compared with."""
 
     name: str
@@ -49,11 +49,11 @@ class Task(Protocol):
         """Tells data apart: a saved run goes on only with the data it was trained on."""
 
     @property
-    def references(self) -> tuple[ReferenceLine, ...]:
+    def references(self) -> tuple[Baseline, ...]:
         """Lines to draw beside a loss or an accuracy, highest loss first."""
 
     @property
-    def reference(self) -> ReferenceLine:
+    def reference(self) -> Baseline:
         """The line that a run has to beat to count as having learnt."""
 
     @property

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from course_lib import checks
+from course_lib.data.corpus import load_corpus
 from course_lib.data.fetch import load_full_images
 from course_lib.data.image_task import ImageTask
 from course_lib.data.images import load_images
 from course_lib.data.symbol_task import SymbolTask
 from course_lib.data.task import Task
-from course_lib.data.text import load_corpus
 from course_lib.data.text_task import TextTask
 
 TASKS = ("copy", "recall", "text")

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_lib.data.task import VALIDATION_SEQUENCES, ReferenceLine, generator
-from course_lib.data.text import TextCorpus
+from course_lib.data.corpus import TextCorpus
+from course_lib.data.task import VALIDATION_SEQUENCES, Baseline, generator
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class TextTask:
         return self.corpus.digest
 
     @property
-    def references(self) -> tuple[ReferenceLine, ...]:
+    def references(self) -> tuple[Baseline, ...]:
         names = ("unigram", "bigram", "trigram", "4-gram")
-        return tuple(ReferenceLine(n, self.corpus.ngram_loss(i)) for i, n in enumerate(names, 1))
+        return tuple(Baseline(n, self.corpus.ngram_loss(i)) for i, n in enumerate(names, 1))
 
     @property
-    def reference(self) -> ReferenceLine:
+    def reference(self) -> Baseline:
         """The bigram line: a model that ends above it gained nothing from looking further back."""
-        return ReferenceLine("bigram", self.corpus.ngram_loss(2))
+        return Baseline("bigram", self.corpus.ngram_loss(2))
 
     def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:
         codes = self.corpus.train if split == "train" else self.corpus.validation

@@ -1,13 +1,18 @@
 """What the notebooks ask of their readers: predictions before a run, exercises after it."""
 
-from course_lib.exercises.attention import (
+from course_lib.exercises.environment import Environment, check_environment
+from course_lib.exercises.explore import alarm_sliders, explore
+from course_lib.exercises.nb00 import VERDICT_CASES, check_verdicts, check_warmup
+from course_lib.exercises.nb01 import (
     MAP_TOKENS,
     check_effective_rank,
     check_entropy,
     check_softmax,
     check_two_maps,
 )
-from course_lib.exercises.bound import (
+from course_lib.exercises.nb02 import CLAIMS, check_claims, check_control, check_rule
+from course_lib.exercises.nb03 import check_floor, check_product_gradient, check_sec
+from course_lib.exercises.nb04 import (
     PROMISES,
     check_adamw2,
     check_allowed_lr,
@@ -15,12 +20,16 @@ from course_lib.exercises.bound import (
     check_promises,
     step_for_step,
 )
-from course_lib.exercises.circle import Followed, follow, half_lost, next_loss, weight_path
-from course_lib.exercises.crash import CLAIMS, check_claims, check_control, check_rule
-from course_lib.exercises.environment import Environment, check_environment
-from course_lib.exercises.experiment import real_words, step_table, train, verdicts
-from course_lib.exercises.explore import alarm_sliders, explore
-from course_lib.exercises.own_code import (
+from course_lib.exercises.nb05 import (
+    TAMING_CLAIMS,
+    check_lr_sensitivity,
+    check_steps_to_grow,
+    check_taming_claims,
+)
+from course_lib.exercises.nb06 import check_patch_map, check_tamed
+from course_lib.exercises.nb07 import check_linear, check_sees
+from course_lib.exercises.nb08 import CARRIER_CLAIMS, check_alarm, check_border, check_carriers
+from course_lib.exercises.nb09 import (
     PATIENTS,
     Stranger,
     check_first_aid,
@@ -29,18 +38,9 @@ from course_lib.exercises.own_code import (
 )
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.progress import progress
-from course_lib.exercises.rescue import CARRIER_CLAIMS, check_alarm, check_border, check_carriers
 from course_lib.exercises.result import Result
-from course_lib.exercises.spectrum import check_floor, check_product_gradient, check_sec
-from course_lib.exercises.start import VERDICT_CASES, check_verdicts, check_warmup
-from course_lib.exercises.swin import check_linear, check_sees
-from course_lib.exercises.taming import (
-    TAMING_CLAIMS,
-    check_lr_sensitivity,
-    check_steps_to_grow,
-    check_taming_claims,
-)
-from course_lib.exercises.vit import check_patch_map, check_tamed
+from course_lib.studies.circle import Followed, follow, half_lost, next_loss, weight_path
+from course_lib.studies.experiment import real_words, step_table, train, verdicts
 
 __all__ = [
     "CARRIER_CLAIMS",

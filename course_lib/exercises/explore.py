@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from course_lib.plots.picture import Picture
-from course_lib.plots.rescue import warning_chart
-from course_lib.training.warning import ALARMS, warnings_of
+from course_lib.figures.picture import Picture
+from course_lib.figures.rescue_charts import warning_chart
+from course_lib.studies.alarms import ALARMS, warnings_of
 
 
 def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
@@ -49,7 +49,7 @@ def alarm_sliders(signals: pd.DataFrame) -> Any:
     """A slider for each alarm's threshold above the picture of when the alarms go off.
 
     Args:
-        signals: of several runs (`course_lib.training.warning.signals_of`).
+        signals: of several runs (`course_lib.studies.alarms.signals_of`).
     """
     import ipywidgets
 

@@ -10,15 +10,15 @@ from typing import Any
 import ipywidgets
 
 from course_lib.devices import use_available_cores
-from course_lib.lab.branching import Branching
-from course_lib.lab.controls import LIVE_SETTINGS, Controls, Quiet, off_to_none
-from course_lib.lab.drawers import Drawer, Drawers
-from course_lib.lab.names import naming
-from course_lib.lab.panels import Panels
-from course_lib.lab.session import LOCK, NOTHING, forget, sessions
-from course_lib.lab.style import STYLE
-from course_lib.lab.threads import release_threads_after_cells
-from course_lib.lab.words import (
+from course_lib.lab.drawers.drawers import Drawer, Drawers
+from course_lib.lab.session.branching import Branching
+from course_lib.lab.session.openmp import release_threads_after_cells
+from course_lib.lab.session.session import LOCK, NOTHING, forget, sessions
+from course_lib.lab.view.a11y import naming
+from course_lib.lab.view.controls import LIVE_SETTINGS, Controls, Quiet, off_to_none
+from course_lib.lab.view.panels import Panels
+from course_lib.lab.view.style import STYLE
+from course_lib.lab.view.text import (
     OPTIMIZER_NAMES,
     advice_html,
     describe,
@@ -27,8 +27,8 @@ from course_lib.lab.words import (
     summary,
     summary_of_branches,
 )
-from course_lib.training import Run, RunConfig, preset
-from course_lib.training.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
+from course_lib.runs import Run, RunConfig, preset
+from course_lib.runs.config import GroupSettings, check_groups, check_lr, check_tau, check_warmup
 
 SLOW_SECONDS = 0.9
 """Least time between two frames with all curves and the status while a run trains. The next one shows the
@@ -157,7 +157,7 @@ class Lab(Branching):
     def search_rescue(self) -> None:
         """Search for the last step at which turning the bound on saves the current branch.
 
-        The search is `lab.drawers.rescue.search`, a `course_lib.training.rescue.Rescue`.
+        The search is `lab.drawers.rescue.search`, a `course_lib.studies.rescue.Rescue`.
         """
         with LOCK:
             self._halt()

@@ -12,7 +12,7 @@ from course_lib.models.block import NORM_PLACES
 from course_lib.models.flatten_swin import FlattenSwin
 from course_lib.models.generate import generate
 from course_lib.models.gpt import GPT, GPTConfig
-from course_lib.models.groups import BLOCK_GROUPS, GROUPS, group_of, parameter_groups
+from course_lib.models.parameter_groups import BLOCK_GROUPS, GROUPS, group_of, parameter_groups
 from course_lib.models.patches import STEMS
 from course_lib.models.swin import Swin, SwinConfig
 from course_lib.models.vit import ViT, ViTConfig

@@ -60,7 +60,7 @@ def init_weights(model: nn.Module, layers: int, generator: torch.Generator | Non
 
     Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by 1/√(2·layers)
     as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are drawn as
-    `nn.Linear` does. (With biases at zero `copy` crashes just as well: bench/biases.py.)
+    `nn.Linear` does. (With biases at zero `copy` crashes just as well: experiments/biases.py.)
     """
     residual = STD / math.sqrt(2 * layers)
     for name, module in model.named_modules():

@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from course_lib import checks
+from course_lib.distributed.sharding import local
 from course_lib.optim import groups
 from course_lib.optim.bounded import bounded_parameters
 from course_lib.optim.limit import KNOWN, Plan
 from course_lib.optim.stack import Member
-from course_lib.sharding import local
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def bounded_parameters(model: nn.Module, names: Iterable[str] | None = None) -> 
     count, nor weights tied to one, nor tables (Swin's relative position bias): a row of a table moves only
     when its symbol occurs, so σ₁ of it says little about a step. Patch embedding and head stand outside.
 
-    The choice is ours: the paper's abstract names none. bench/seeds.py holds the bound against a warmup of
-    the same matrices.
+    The choice is ours: the paper's abstract names none. experiments/seeds.py holds the bound against a
+    warmup of the same matrices.
 
     Fused projections are bounded part by part, so that W_q and W_k keep bounds of their own: an
     `in_proj_weight`, timm's `qkv`, GPT-2's `c_attn` (a Conv1D, whose weight is transposed: (in, 3·out)).

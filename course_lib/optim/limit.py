@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from course_lib.distributed.sharding import local
 from course_lib.optim.sigma import (
     COLD_ITERATIONS,
     iterate,
@@ -27,7 +28,6 @@ from course_lib.optim.sigma import (
     upper_bound,
 )
 from course_lib.optim.stack import Member, Stack, is_sharded, sent
-from course_lib.sharding import local
 
 SIGMA_FLOOR = 1e-3
 """σ₁(W) counts as at least this much, else a matrix that starts at zero could never leave it."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from course_lib.sharding import local
+from course_lib.distributed.sharding import local
 
 Split = tuple[int, int]
 """(dim, parts): a parameter holds several matrices side by side along `dim`, such as fused q, k and v."""

@@ -1,6 +1,6 @@
 """Probes: what attention and its weights do, measured from outside."""
 
-from course_lib.probes.attention import (
+from course_lib.probes.attention_maps import (
     attention_rank,
     effective_rank,
     entropy,
@@ -8,7 +8,7 @@ from course_lib.probes.attention import (
     reference_rank,
     uniform_rank,
 )
-from course_lib.probes.floor import entropy_floor, score_gap_limit
+from course_lib.probes.entropy_bound import entropy_floor, score_gap_limit
 from course_lib.probes.gradients import AttentionGradient, attention_gradients
 from course_lib.probes.observe import (
     HEAD_QUANTITIES,

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from course_lib.distributed.sharding import whole
 from course_lib.models.attention import (
     DISTRIBUTIONS,
     attention_logits,
     attention_weights,
     visible_keys,
 )
-from course_lib.probes.attention import attention_rank, effective_rank, entropy, max_logit
+from course_lib.probes.attention_maps import attention_rank, effective_rank, entropy, max_logit
 from course_lib.probes.sites import AttentionSite
 from course_lib.probes.spectrum import (
     SEC_DIRECTIONS,
@@ -22,7 +23,6 @@ from course_lib.probes.spectrum import (
     spectral_energy_concentration,
     split_head_rows,
 )
-from course_lib.sharding import whole
 
 HEAD_QUANTITIES = {
     "entropy": "attention entropy (1 = uniform, 0 = one-hot)",

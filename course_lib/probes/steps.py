@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from course_lib.distributed.sharding import whole
 from course_lib.probes.spectrum import sigma_max
-from course_lib.sharding import whole
 
 MATRIX_QUANTITIES = {
     "weight_sigma": "σ₁(W)",

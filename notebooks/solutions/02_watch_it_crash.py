@@ -1,6 +1,6 @@
 """Solutions of 02 · Watch it crash. Run it as it is, or paste each part into its cell."""
 
-from course_lib.training.verdict import LOW_ENTROPY, LOW_RANK
+from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 
 # --- Exercise 1 · A rule for verdicts ------------------------------------------------------------
 # The loss comes first: a run that has learnt may be as sharp as it likes. Rank counts beside low entropy.

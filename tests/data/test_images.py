@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.data import ImageSet, ImageTask, ReferenceLine, load_images, make_task
+from course_lib.data import Baseline, ImageSet, ImageTask, load_images, make_task
 from course_lib.data.baselines import nearest_class_mean
 from course_lib.data.image_task import augment
 from course_lib.data.images import parse_idx
@@ -132,7 +132,7 @@ def test_the_lines_of_the_vendored_images():
     assert (guess.loss, guess.accuracy) == (pytest.approx(2.3026, abs=1e-4), 0.1)
     assert (mean.name, mean.accuracy) == ("nearest class mean", 0.6725)
     assert mean.loss == pytest.approx(0.949, abs=1e-3)
-    assert linear == ReferenceLine("linear classifier", 0.439, 0.846)
+    assert linear == Baseline("linear classifier", 0.439, 0.846)
     assert make_task("fashion-mnist", 0, seed=1).reference == mean
 
 
@@ -152,12 +152,12 @@ def test_nearest_class_mean_beside_all_distances():
 
 
 def test_a_reference_is_beaten_by_accuracy_where_there_is_one():
-    line = ReferenceLine("mean", 1.0, 0.7)
+    line = Baseline("mean", 1.0, 0.7)
     assert line.beaten_by(1.2, 0.71)
     assert not line.beaten_by(0.8, 0.7), "as good is not better"
     assert line.beaten_by(0.9), "while a run is in its steps only its loss is known"
     assert not line.beaten_by(1.0)
-    assert ReferenceLine("bigram", 2.26).beaten_by(2.2, 0.1)
+    assert Baseline("bigram", 2.26).beaten_by(2.2, 0.1)
 
 
 # --- arrays and files of one's own ----------------------------------------------------------

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from course_lib.data import ReferenceLine
+from course_lib.data import Baseline
 from course_lib.exercises import (
     CLAIMS,
     MAP_TOKENS,
@@ -24,13 +24,13 @@ from course_lib.exercises import (
     check_verdicts,
     check_warmup,
 )
-from course_lib.exercises.crash import SUPPORTED
-from course_lib.exercises.start import _RIGHT
+from course_lib.exercises.nb00 import _RIGHT
+from course_lib.exercises.nb02 import SUPPORTED
 from course_lib.models import GROUPS
 from course_lib.probes import uniform_rank
-from course_lib.training import Record, judge
+from course_lib.runs import Record, judge
 
-RECORDS = Path(__file__).parents[2] / "notebooks" / "records" / "controls.csv"
+RECORDS = Path(__file__).parents[2] / "experiments" / "records" / "controls.csv"
 
 
 def assert_names(result, words):
@@ -316,9 +316,7 @@ def test_the_invented_runs_have_the_verdicts_that_the_rule_gives():
             "attention_rank": np.full((1, 1), case["rank"] * uniform_rank(32), dtype=np.float32),
         }
         records = [Record(0, 0.05, 4.13, probes), Record(1, 0.05, case["loss"], probes, case["loss"])]
-        verdict = judge(
-            records, ReferenceLine("a line", case["reference"]), (uniform_rank(32),), finished=True
-        )
+        verdict = judge(records, Baseline("a line", case["reference"]), (uniform_rank(32),), finished=True)
         assert verdict.name == RIGHT[name] == _RIGHT[name]
 
 

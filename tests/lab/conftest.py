@@ -6,7 +6,7 @@ import time
 import pytest
 
 from course_lib.lab import Lab
-from course_lib.lab.worker import THREAD_NAME
+from course_lib.lab.session.worker import THREAD_NAME
 
 TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
 ENDLESS = {**TINY, "steps": 100_000}

@@ -11,10 +11,10 @@ import torch
 from matplotlib.image import imread
 
 from course_lib import Run, preset
+from course_lib.figures.palette import ARM_COLORS
 from course_lib.lab import Lab, keep
-from course_lib.lab.maps import head_picture, strip_picture
-from course_lib.plots.palette import ARM_COLORS
-from course_lib.training.compare import ARMS
+from course_lib.lab.view.maps import head_picture, strip_picture
+from course_lib.studies.compare import ARMS
 
 from .conftest import SOON, TINY, losses, trained, training, until
 
@@ -403,7 +403,7 @@ def test_a_file_that_is_no_run_is_refused_and_nothing_is_lost(forked, tmp_path):
 def test_a_run_file_of_another_version_is_refused_and_nothing_is_lost(forked, monkeypatch):
     drawer, before = forked.drawers.keep, [branch.run for branch in forked.branches]
     with monkeypatch.context() as later:
-        later.setattr("course_lib.training.snapshot.FORMAT", 99)
+        later.setattr("course_lib.runs.snapshot.FORMAT", 99)
         drawer.save.click()
     drawer.load.click()
     assert "format is 99: expected " in forked.message
@@ -415,7 +415,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(forked, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("course_lib.training.snapshot.os.fsync", full)
+    monkeypatch.setattr("course_lib.atomic.os.fsync", full)
     drawer = forked.drawers.keep
     for button in (drawer.records, drawer.figures, drawer.save):
         forked.message = ""

@@ -8,7 +8,7 @@ import torch
 from matplotlib.image import imread
 
 from course_lib.lab import Lab
-from course_lib.lab.maps import map_picture
+from course_lib.lab.view.maps import map_picture
 
 from .conftest import SOON, TINY, threads, training, until
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from course_lib.lab import worker
-from course_lib.lab.marks import thinned
-from course_lib.lab.worker import Worker
-from course_lib.training import PRESETS
+from course_lib.lab.session.worker import Worker
+from course_lib.lab.view.bqplot_marks import thinned
+from course_lib.runs import PRESETS
 
 from .conftest import SOON
 

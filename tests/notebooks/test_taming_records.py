@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from course_lib import preset
-from course_lib.exercises.taming import SUPPORTED, TAMING_CLAIMS
-from course_lib.plots.taming import sensitivity_table
+from course_lib.exercises.nb05 import SUPPORTED, TAMING_CLAIMS
+from course_lib.figures.sweep_charts import sensitivity_table
 
-SCRIPT = Path(__file__).parents[2] / "bench" / "taming.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "taming.py"
 BIGRAM = 2.261
 
 

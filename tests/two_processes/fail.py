@@ -4,7 +4,7 @@ import os
 import sys
 
 from course_lib.__main__ import main
-from course_lib.training.run import Run
+from course_lib.runs.run import Run
 
 GOOD_STEPS = 7
 step = Run.step

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from course_lib import Run, RunConfig
-from course_lib.sharding import local
-from course_lib.training.distributed import join, leave
-from course_lib.training.snapshot import Snapshot
-from course_lib.training.timeline import Timeline
+from course_lib.distributed.sharding import local
+from course_lib.distributed.world import join, leave
+from course_lib.runs.snapshot import Snapshot
+from course_lib.runs.timeline import Timeline
 
 HALF_WAY = 8
 
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
                 timeline.keep()
         run.save(folder / f"{name}.safetensors")
         end = run.snapshot()
-        found[name] = {"held": held(run), "writes": run.write(20)}
+        found[name] = {"held": held(run), "writes": run.generate(20)}
         found[name]["moment"] = same(timeline.at(HALF_WAY), half_way)
         # The last forward has been one without gradients: what it gathered must not be what comes next.
         run.restore(half_way)

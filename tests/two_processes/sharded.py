@@ -14,13 +14,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from course_lib.data import make_task
+from course_lib.distributed.sharding import local, whole
+from course_lib.distributed.world import join, leave
 from course_lib.models import GPT, GPTConfig
 from course_lib.optim import AdamW2, SpectralBound
 from course_lib.optim.limit import KNOWN
 from course_lib.optim.sharded import sharded_matrix, sharded_power_iteration
 from course_lib.optim.sigma import as_matrix, power_iteration, start_block
-from course_lib.sharding import local, whole
-from course_lib.training.distributed import join, leave
 
 SHAPES = [(64, 64), (65, 33), (33, 65), (1, 8), (8, 1), (1, 1), (6, 3, 2, 2)]
 """Odd numbers of rows, and a process without any."""

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from course_lib import Run, RunConfig
-from course_lib.training.distributed import World, join, leave
+from course_lib.distributed.world import World, join, leave
 
 
 def told(world: World) -> bool:

@@ -1,0 +1,183 @@
+"""One run on many processes: each trains on its share of every batch, and all have the same weights.
+
+`torchrun --nproc_per_node=2 -m course_lib train …` starts the processes and tells each its place in
+environment variables; `join` reads them. Gradients are averaged by DistributedDataParallel, or, where each
+process is to hold a part of the weights only (`--fsdp`), by FSDP2 (`course_lib.distributed.sharding`). That
+mean over processes of means over shares is the mean over the whole batch, because every share has equally
+many sequences and every sequence of a task equally many scored positions (`text`: all; `copy` and `recall`:
+the same ones in every row).
+
+All processes see the same folder: on several machines it has to be on a file system that they share.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from course_lib.devices import resolve_device
+from course_lib.distributed.sharding import shard
+
+T = TypeVar("T")
+
+_LET_GO = 0.1
+"""Seconds until gloo's threads have surely let go of the last collective's tensors."""
+
+_ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train a run together, and this one's place among them; by default it is alone."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Place among the processes of this machine, and number of its accelerator."""
+    local_size: int = 1
+    fsdp: bool = False
+    """Whether each process holds a part of weights and optimizer state (FSDP2), and not all of them (DDP)."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are spread over the processes; one alone holds them all anyway."""
+        return self.fsdp and self.size > 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files and shows progress."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """The device of that name for this process: "cuda" and "auto" mean a card of its own.
+
+        Raises:
+            ValueError: there is no such device, or the processes cannot compute on it together.
+        """
+        device = resolve_device(name)
+        if self.size == 1 or device.type == "cpu":
+            return device
+        if device.type == "cuda" and device.index is None:
+            return resolve_device(f"cuda:{self.local_rank}")
+        raise ValueError(
+            f"device is {name!r}: expected 'cpu', or 'cuda' to give each of the {self.size} processes a card "
+            "of its own; try device='cpu'"
+        )
+
+    def share(self, batch: int) -> int:
+        """Sequences of a batch that each process trains on.
+
+        Raises:
+            ValueError: the batch cannot be divided evenly.
+        """
+        if batch % self.size:
+            raise ValueError(
+                f"batch is {batch}: expected a multiple of {self.size}, the number of processes; "
+                f"try {batch + -batch % self.size}"
+            )
+        return batch // self.size
+
+    def part(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """This process's rows of a batch's inputs and targets, (batch, …) → (batch / size, …)."""
+        n = self.share(len(batch[0]))
+        mine = slice(self.rank * n, (self.rank + 1) * n)
+        return batch[0][mine], batch[1][mine]
+
+    def shard(self, model: nn.Module, blocks: Iterable[str]) -> None:
+        """Under `fsdp`, leave this process its part of a model that is on its device.
+
+        No optimizer may hold its parameters yet. No process waits for another.
+
+        Args:
+            model: on its device.
+            blocks: names of the modules whose parameters are gathered together.
+        """
+        if self.sharded:
+            shard(model, blocks)
+
+    def replicate(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
+        """`model` such that backward averages the gradients of all processes. All have to call it.
+
+        Args:
+            model: already on its device, and the same in all processes; sharded, where the world is.
+            unused: whether some parameters get no gradient at all.
+        """
+        if self.size == 1 or self.sharded:
+            return model
+        # Buffers hold what never changes: where windows end, which offset is which.
+        return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """The mean of all processes' losses. All have to call it; the host waits for no accelerator."""
+        if self.size == 1:
+            return loss
+        total = loss.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in some process. All have to call it, and all wait for each other."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor(int(flag))  # on the CPU, so that no accelerator is waited for
+        dist.all_reduce(votes)
+        return bool(votes.item())
+
+    def agree(self, build: Callable[[], T]) -> T:
+        """What `build` returns, once it has returned in every process.
+
+        Raises:
+            ValueError: in all processes the same, the first one's, if `build` raised one in any.
+        """
+        if self.size == 1:
+            return build()
+        result, problem = None, None
+        try:
+            result = build()
+        except ValueError as error:
+            problem = str(error)
+        problems: list[str | None] = [None] * self.size
+        dist.all_gather_object(problems, problem)
+        for text in problems:
+            if text is not None:
+                raise ValueError(text)
+        assert result is not None
+        return result
+
+
+ALONE = World()
+
+
+def launched() -> World:
+    """This process's place as torchrun has told it; `ALONE` where it was started without."""
+    if not all(name in os.environ for name in _ENVIRONMENT):
+        return ALONE
+    rank, size, local_rank, local_size = (int(os.environ[name]) for name in _ENVIRONMENT[:4])
+    return World(rank, size, local_rank, local_size)
+
+
+def join() -> World:
+    """Meet the other processes that torchrun has started; `leave` when done."""
+    world = launched()
+    if world.size > 1:
+        # gloo also beside nccl: it carries what the host decides, without waiting for the accelerators.
+        cuda = torch.cuda.is_available() and dist.is_nccl_available()
+        if cuda:
+            torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    return world
+
+
+def leave() -> None:
+    """End what `join` began, if it began anything."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        # DDP and FSDP2 keep gloo's threads alive. One that lets go of the last tensors only while Python ends
+        # aborts the process: on a busy machine jobs failed so, their work done.
+        time.sleep(_LET_GO)

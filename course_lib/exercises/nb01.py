@@ -1,0 +1,316 @@
+"""Exercises of notebook 01: softmax, entropy, rank, and two maps that only rank tells apart."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from course_lib.exercises.checking import (
+    Array,
+    Diagnosis,
+    NotYet,
+    Wrong,
+    call,
+    checker,
+    close,
+    diagnose,
+    numbers,
+)
+from course_lib.probes import attention_rank, entropy, uniform_rank
+from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
+
+# --- softmax ------------------------------------------------------------------------------------
+
+
+def _softmax(z: Array, t: float) -> Array:
+    e = np.exp((z - z.max()) / t)
+    return np.asarray(e / e.sum(), dtype=np.float64)
+
+
+_SOFTMAX_MISTAKES: tuple[Diagnosis, ...] = (
+    (
+        lambda z, t: _softmax(z, 1),
+        "the temperature changes nothing here. Are the scores divided by it?",
+    ),
+    (
+        lambda z, t: _softmax(z * t * t, t),
+        "is it divided by the temperature, or multiplied? High means flat.",
+    ),
+    (
+        lambda z, t: _softmax(-z, t),
+        "the largest score gets the smallest weight. Is there a minus too many?",
+    ),
+    (lambda z, t: np.exp(z / t), "the weights do not sum to 1. Are they divided by their sum?"),
+    (
+        lambda z, t: _softmax(z, 1) / t,
+        "the temperature has to divide the scores, before exp, not the weights.",
+    ),
+    (
+        lambda z, t: np.exp(z) / np.exp(z).sum() / t,
+        "the temperature has to divide the scores, before exp.",
+    ),
+    (
+        lambda z, t: np.exp(z / t) / np.exp(z).sum(),
+        "the temperature is in the numerator only: both sums need it.",
+    ),
+    (lambda z, t: np.log(_softmax(z, t)), "these are log-probabilities: take exp of them."),
+    (
+        lambda z, t: z / t / (z / t).sum(),
+        "there is no exp in it: expected exp(score / temperature).",
+    ),
+    (
+        lambda z, t: 1 / (1 + np.exp(-z / t)),
+        "that is a sigmoid per key: softmax makes the keys compete.",
+    ),
+)
+
+
+@checker("Softmax with a temperature")
+def check_softmax(answer: Any) -> str:
+    """A function (logits (n,), temperature) → weights (n,)."""
+    z = np.array([2.0, 0.5, -1.0, 0.0])
+    for t in (0.5, 3.0):
+        given = numbers(call(answer, z, t), z.shape, "the answer for four logits")
+        if not close(given, _softmax(z, t), 1e-4):
+            raise Wrong(_softmax_mistake(z, t, given))
+    large = np.array([1000.0, 998.0, 0.0])
+    given = numbers(call(answer, large, 1.0), large.shape, "the answer for three logits")
+    if not close(given, _softmax(large, 1.0), 1e-4):
+        raise Wrong(
+            "right, until a score reaches 1000: exp overflows. "
+            "Subtract the largest score first; the weights stay the same."
+        )
+    return "and it holds for large scores too."
+
+
+def _softmax_mistake(z: Array, t: float, given: Array) -> str:
+    known = diagnose(_SOFTMAX_MISTAKES, (z, t), given)
+    if known:
+        return known
+    if not np.isfinite(given).all():
+        return "a weight is not finite (NaN or infinite)."
+    if not close(given.sum(), 1.0):
+        return f"the weights sum to {given.sum():.3g}: expected 1."
+    return (
+        f"for scores {z.tolist()} and temperature {t:g} the first weight is {given[0]:.3f}, not as expected."
+    )
+
+
+# --- entropy ------------------------------------------------------------------------------------
+
+
+def _nats(a: Array) -> float:
+    seen = a[a > 0]
+    return float(-(seen * np.log(seen)).sum())
+
+
+_ENTROPY_MISTAKES: tuple[Diagnosis, ...] = (
+    (lambda a, n: _nats(a), "is it divided by the log of the number of visible keys?"),
+    (
+        lambda a, n: _nats(a) / math.log(2),
+        "is it divided by the log (to base 2, as yours) of `visible`?",
+    ),
+    (lambda a, n: -_nats(a) / math.log(n), "the sign is wrong: −Σ A log A is never negative."),
+    (
+        lambda a, n: -_nats(a),
+        "the sign is wrong, and the log of the number of visible keys is missing.",
+    ),
+    (
+        lambda a, n: _nats(a) / math.log(len(a)),
+        "is it divided by the log of the visible keys, or of all keys? This query sees fewer than all.",
+    ),
+    (
+        lambda a, n: _nats(a) / n,
+        "divide by log(visible), not by visible: log n is the largest entropy.",
+    ),
+    (
+        lambda a, n: _nats(a) / len(a),
+        "a mean over the keys? Expected a sum, divided by log(visible).",
+    ),
+    (
+        lambda a, n: _nats(a) / math.log2(n),
+        "two bases are mixed: use the same log above and below.",
+    ),
+    (
+        lambda a, n: _nats(a) / math.log(2) / math.log(n),
+        "two bases are mixed: use the same log throughout.",
+    ),
+    (lambda a, n: 1 - _nats(a) / math.log(n), "that is 1 − H: 1 should mean uniform, 0 one-hot."),
+    (
+        lambda a, n: math.exp(_nats(a)),
+        "that is exp(H), a number of keys: leave out exp, divide by log n.",
+    ),
+)
+
+
+@checker("Normalised entropy")
+def check_entropy(answer: Any) -> str:
+    """A function (row (T,), visible) → H in [0, 1]."""
+    peaked = np.array([0.7, 0.15, 0.1, 0.05, 0.0, 0.0, 0.0, 0.0])
+    full = np.array([0.4, 0.3, 0.2, 0.1])
+    one_hot = np.array([0.0, 1.0, 0.0, 0.0])
+    uniform = np.array([0.2] * 5 + [0.0] * 3)
+    cases = ((full, 4), (peaked, 4), (uniform, 5), (one_hot, 4))
+    finite = [_finite_entropy(answer, row, n) for row, n in cases]
+    for (row, n), given in zip(cases[:3], finite[:3], strict=True):
+        right = _nats(row) / math.log(n)
+        if given is not None and not close(given, right):
+            known = diagnose(_ENTROPY_MISTAKES, (row, n), np.asarray(given))
+            default = f"for {row.tolist()}, {n} visible, it gives {given:.3f}: expected {right:.3f}."
+            raise Wrong(known or default)
+    if None in finite:
+        raise Wrong("it is NaN where a weight is 0: 0·log 0 counts as 0. Leave zeros out, or clip them.")
+    if not close(finite[3] or 0.0, 0.0):
+        raise Wrong(f"a one-hot row gives {finite[3]:.3f}: expected 0.")
+    return "1 for a uniform row, 0 for a one-hot row, whatever the number of keys."
+
+
+def _finite_entropy(answer: Any, row: Array, visible: int) -> float | None:
+    value = float(numbers(call(answer, row, visible), (), "the entropy of one row"))
+    return value if math.isfinite(value) else None
+
+
+# --- effective rank -----------------------------------------------------------------------------
+
+
+def _p(m: Array) -> Array:
+    s = np.linalg.svd(m, compute_uv=False)
+    return np.asarray(s / s.sum(), dtype=np.float64)
+
+
+def _sigma(m: Array) -> Array:
+    return np.asarray(np.linalg.svd(m, compute_uv=False), dtype=np.float64)
+
+
+def _lambda(m: Array) -> Array:
+    return np.asarray(np.abs(np.linalg.eigvals(m)), dtype=np.float64)
+
+
+def _energy(m: Array) -> Array:
+    energy = _sigma(m) ** 2
+    return np.asarray(energy / energy.sum(), dtype=np.float64)
+
+
+_RANK_MISTAKES: tuple[Diagnosis, ...] = (
+    (
+        lambda m: math.exp(_nats(_lambda(m) / _lambda(m).sum())),
+        "are these eigenvalues? The rank is made of singular values (svd).",
+    ),
+    (lambda m: _nats(_p(m)), "this is the entropy of σ/Σσ: the rank is exp of it."),
+    (
+        lambda m: _nats(_p(m)) / math.log(len(m)),
+        "no division by log n here: the rank is exp of the plain entropy.",
+    ),
+    (
+        lambda m: math.exp(_nats(_p(m)) / math.log(len(m))),
+        "no division by log n here: the rank is exp of the plain entropy.",
+    ),
+    (
+        lambda m: math.exp(_nats(_energy(m))),
+        "is it made of σ², or of σ? The effective rank uses σ/Σσ.",
+    ),
+    (
+        lambda m: math.exp(_nats(_p(m)) / math.log(2)),
+        "two bases are mixed: exp belongs to the natural log, 2** to log2.",
+    ),
+    (
+        lambda m: np.linalg.matrix_rank(m),
+        "that is the exact rank, which counts the smallest σ like the largest.",
+    ),
+    (
+        lambda m: 1 / _energy(m)[0],
+        "that is the stable rank, ‖·‖²/σ₁²: here it is exp of an entropy.",
+    ),
+    (lambda m: 1 / (_p(m) ** 2).sum(), "that is 1/Σp²: here it is exp of the entropy of p."),
+    (lambda m: math.exp(_nats(_sigma(m))), "are the singular values divided by their sum first?"),
+    (
+        lambda m: _nats(_sigma(m)),
+        "are the singular values divided by their sum first? And exp comes last.",
+    ),
+    (lambda m: math.exp(-_nats(_p(m))), "the sign of the entropy is wrong: a rank is at least 1."),
+)
+
+
+@checker("Effective rank")
+def check_effective_rank(answer: Any) -> str:
+    """A function (matrix (m, n)) → exp of the entropy of its singular values' shares."""
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(2, 4, 4))).Q
+    decay = turned[0] @ np.diag([4.0, 2.0, 1.0, 0.5]) @ turned[1]
+    shift = np.eye(6, k=-3)
+    given = numbers(call(answer, decay), (), "the rank of one matrix")
+    right = math.exp(_nats(_p(decay)))
+    if np.isnan(given):
+        raise Wrong("it is NaN for a matrix whose singular values are 4, 2, 1 and 0.5.")
+    if not close(given, right):
+        known = diagnose(_RANK_MISTAKES, (decay,), given)
+        default = (
+            f"for a matrix with singular values 4, 2, 1, 0.5 it gives {given:.3f}: expected {right:.3f}."
+        )
+        raise Wrong(known or default)
+    zeros = numbers(call(answer, shift), (), "the rank of one matrix")
+    if np.isnan(zeros):
+        raise Wrong("it is NaN where a singular value is 0: 0·log 0 counts as 0.")
+    if not close(zeros, 3.0, 5e-3):
+        raise Wrong(f"a map with three singular values 1 and three 0 gives {zeros:.3f}: expected 3.")
+    return "identity gives n, a matrix of equal rows gives 1, and everything else lies between."
+
+
+# --- two maps -----------------------------------------------------------------------------------
+
+MAP_TOKENS = 16
+"""Queries and keys of the maps that the reader builds."""
+
+
+@checker("Two sharp maps")
+def check_two_maps(answer: Any) -> str:
+    """A pair (malignant, benign) of causal maps, both sharp, told apart by their rank."""
+    if isinstance(answer, tuple | list) and all(a is None or a is Ellipsis for a in answer):
+        raise NotYet
+    try:
+        malignant, benign = answer
+    except (TypeError, ValueError):
+        raise Wrong("expected two maps: check_two_maps((malignant, benign)).") from None
+    bad_h, bad_rank = _measure(malignant, "the malignant map")
+    good_h, good_rank = _measure(benign, "the benign map")
+    for name, h in (("malignant", bad_h), ("benign", good_h)):
+        if h >= LOW_ENTROPY:
+            raise Wrong(f"the {name} map has entropy {h:.2f}: expected below {LOW_ENTROPY}. Make it sharper.")
+    if bad_rank > LOW_RANK and good_rank < LOW_RANK:
+        raise Wrong("the two are swapped: the benign map is the one of high rank.")
+    if bad_rank >= LOW_RANK:
+        raise Wrong(
+            f"the malignant map's rank is {bad_rank:.2f} × uniform's: expected below 1. "
+            "Let many queries look at the same key."
+        )
+    if good_rank <= LOW_RANK:
+        raise Wrong(
+            f"the benign map's rank is {good_rank:.2f} × uniform's: expected above 1. "
+            "Let each query look at a key of its own."
+        )
+    return (
+        f"entropies {bad_h:.2f} and {good_h:.2f}, ranks {bad_rank:.2f} and "
+        f"{good_rank:.2f} × uniform's: "
+        "equally sharp, and only the rank tells them apart."
+    )
+
+
+def _measure(given: Any, what: str) -> tuple[float, float]:
+    """Mean normalised entropy, and effective rank relative to uniform attention's."""
+    a = numbers(given, (MAP_TOKENS, MAP_TOKENS), what)
+    if not np.isfinite(a).all():
+        raise Wrong(f"{what} has an entry that is not finite. Does a row consist of −∞ alone?")
+    if (a < -1e-6).any():
+        raise Wrong(f"{what} has negative entries: expected weights between 0 and 1.")
+    if not close(a.sum(1), np.ones(MAP_TOKENS), 1e-3):
+        sums = a.sum(1)
+        row = int(np.abs(sums - 1).argmax())
+        hint = " Are rows and columns swapped?" if close(a.sum(0), np.ones(MAP_TOKENS), 1e-3) else ""
+        raise Wrong(f"row {row} of {what} sums to {sums[row]:.2f}: each query's weights sum to 1.{hint}")
+    if np.triu(np.abs(a), 1).max() > 1e-6:
+        hint = " Is it transposed?" if np.tril(np.abs(a), -1).max() <= 1e-6 else ""
+        raise Wrong(f"{what} looks ahead: query i sees the keys 0 to i only (np.tril).{hint}")
+    attention = torch.from_numpy(a)
+    visible = torch.ones(MAP_TOKENS, MAP_TOKENS, dtype=torch.bool).tril()
+    h = float(entropy(attention, visible).nanmean())
+    return h, float(attention_rank(attention)) / uniform_rank(MAP_TOKENS)

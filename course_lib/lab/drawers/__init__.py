@@ -1,0 +1,1 @@
+"""The lab's further controls, each in a drawer of its own."""

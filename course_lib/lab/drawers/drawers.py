@@ -1,0 +1,89 @@
+"""What a lab can do beyond Start and Stop, put away in drawers of which one is open at most."""
+
+from typing import TYPE_CHECKING, Protocol
+
+import ipywidgets
+
+from course_lib.lab.drawers.inside_drawer import Inside
+from course_lib.lab.drawers.keep_drawer import Keep
+from course_lib.lab.drawers.past_drawer import Past
+from course_lib.lab.drawers.race_drawer import Race
+from course_lib.lab.drawers.rescue_drawer import RescueDrawer
+from course_lib.lab.drawers.surgery_drawer import Surgery
+
+if TYPE_CHECKING:
+    from course_lib.lab.lab import Lab
+
+
+class Drawer(Protocol):
+    """One section of controls.
+
+    It is told of every change of branches, and of every slow frame while it is open.
+    """
+
+    title: str
+    tooltip: str
+    widget: ipywidgets.Widget
+
+    def reset(self) -> None:
+        """The branches or the current one have changed."""
+
+    def draw(self) -> None:
+        """Show what is new."""
+
+
+class Drawers:
+    """A row of buttons, each of which opens its drawer below and closes the one that was open.
+
+    Args:
+        lab: what the drawers' controls act on.
+    """
+
+    def __init__(self, lab: "Lab") -> None:
+        self.past, self.race, self.surgery = Past(lab), Race(lab), Surgery(lab)
+        self.rescue, self.inside, self.keep = RescueDrawer(lab), Inside(lab), Keep(lab)
+        drawers: tuple[Drawer, ...] = (self.past, self.race, self.surgery)
+        drawers += (self.rescue, self.inside, self.keep)
+        self._show = lab.show
+        self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
+        self.buttons = {
+            title: ipywidgets.ToggleButton(
+                description=title,
+                tooltip=drawer.tooltip,
+                layout=ipywidgets.Layout(width="auto"),
+            )
+            for title, drawer in self.all.items()
+        }
+        self._place = ipywidgets.VBox()
+        row = ipywidgets.HBox(list(self.buttons.values()))
+        row.layout = ipywidgets.Layout(flex_flow="row wrap")
+        row.add_class("course-lab-drawers")
+        self.widget = ipywidgets.VBox([row, self._place])
+        for title, button in self.buttons.items():
+            button.observe(lambda change, title=title: self._toggled(title, change["new"]), "value")
+
+    @property
+    def open(self) -> Drawer | None:
+        """The drawer that is open."""
+        return next((self.all[title] for title, button in self.buttons.items() if button.value), None)
+
+    def reset(self) -> None:
+        """The branches or the current one have changed."""
+        for drawer in self.all.values():
+            drawer.reset()
+
+    def draw(self) -> None:
+        """Show what is new, in the open drawer alone."""
+        drawer = self.open
+        if drawer is not None:
+            drawer.draw()
+
+    def _toggled(self, title: str, opened: bool) -> None:
+        if opened:
+            for other, button in self.buttons.items():
+                if other != title:
+                    button.value = False
+        drawer = self.open
+        self._place.children = [] if drawer is None else [drawer.widget]
+        if drawer is not None:
+            self._show(drawer)

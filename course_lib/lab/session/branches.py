@@ -1,0 +1,128 @@
+"""The branches of a lab: a run, the forks of its past, the arms of a race."""
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+
+from course_lib.figures.palette import branch_color
+from course_lib.models import BLOCK_GROUPS, GROUPS
+from course_lib.runs import Run, RunConfig
+from course_lib.runs.timeline import BUDGET, Timeline
+
+MOST = 4
+"""Branches that there can be at a time."""
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Branch:
+    """A run with a name, a colour, and the moments of it that are kept.
+
+    Args:
+        name: a letter.
+        color: in all charts and tables.
+        run: what it is made of.
+        parent: the branch that it is a fork of, if any.
+    """
+
+    def __init__(self, name: str, color: str, run: Run, parent: "Branch | None" = None) -> None:
+        self.name = name
+        self.color = color
+        self.run = run
+        self.origin = f"from {parent.name} at step {run.updates}" if parent is not None else ""
+        """Where it has come from, in words."""
+        self.first = run.updates if parent is not None else 0
+        """The step from which on it is drawn: what lies before is its parent's."""
+        self.timeline = Timeline(run)
+        self.seconds = 0.0
+        """Time that its own steps have taken."""
+        self.ending = "paused"
+        """What its state is called while it does not train: paused or stopped."""
+
+    def step(self) -> None:
+        """Make one step, and keep the moment before it if it is time to."""
+        self.timeline.keep_if_due()
+        start = perf_counter()
+        self.run.step()
+        self.seconds += perf_counter() - start
+
+
+class Branches:
+    """At most `MOST` branches, one of them the current one: it is shown, and the sliders act on it.
+
+    Args:
+        run: of the first branch.
+        budget: bytes that the kept moments of all branches may take together.
+    """
+
+    def __init__(self, run: Run, budget: int = BUDGET) -> None:
+        self.budget = budget
+        self._all: list[Branch] = []
+        self._named = 0
+        self.current = self.add(run)
+
+    def __iter__(self) -> Iterator[Branch]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __getitem__(self, name: str) -> Branch:
+        names = [branch.name for branch in self]
+        if name not in names:
+            raise ValueError(f"branch is {name!r}: expected one of {', '.join(names)}")
+        return self._all[names.index(name)]
+
+    def check_room(self) -> None:
+        """ValueError if there are as many as there can be."""
+        if len(self) >= MOST:
+            raise ValueError(f"there are {len(self)} branches: expected at most {MOST}; remove one first")
+
+    def add(self, run: Run, parent: Branch | None = None, *, arm: str | None = None) -> Branch:
+        """Make a branch of a run, the current one from now on; `arm` says whose colour it may have."""
+        self.check_room()
+        name = NAMES[self._named % len(NAMES)]
+        branch = Branch(name, branch_color(arm, [b.color for b in self]), run, parent)
+        self._named += 1
+        self._all.append(branch)
+        self.current = branch
+        self._share_budget()
+        return branch
+
+    def line_up(self, configs: Sequence[RunConfig]) -> None:
+        """Give up all branches for the arms of a race; the first one is the current one."""
+        runs = [Run(config) for config in configs]
+        self._all, self._named = [], 0
+        for run in runs:
+            self.add(run, arm=arm_of(run))
+        self.current = self._all[0]
+
+    def remove(self, name: str) -> None:
+        """Give up a branch; the last one stays."""
+        branch = self[name]
+        if len(self) == 1:
+            raise ValueError(f"branch {name} is the only one: expected another that stays; try Reset")
+        self._all.remove(branch)
+        if self.current is branch:
+            self.current = self._all[-1]
+        self._share_budget()
+
+    def _share_budget(self) -> None:
+        for branch in self:
+            branch.timeline.budget = self.budget // len(self)
+
+
+def arm_of(run: Run) -> str:
+    """The arm of the course that a run is like (a key of `course_lib.figures.palette.ARM_COLORS`)."""
+    if run.tau is not None:
+        return "adamw2"
+    if not run.warmup:
+        return "adamw"
+    outside = set(GROUPS) - set(BLOCK_GROUPS)
+    blocks = all(run.settings.groups.get(group, {}).get("warmup") == 0 for group in outside)
+    return "adamw-warmup-blocks" if blocks else "adamw-warmup"
+
+
+def behind(branches: Sequence[Branch]) -> list[Branch]:
+    """Of the branches that are not finished, those that have made the fewest steps."""
+    left = [branch for branch in branches if not branch.run.finished]
+    least = min((branch.run.updates for branch in left), default=0)
+    return [branch for branch in left if branch.run.updates == least]

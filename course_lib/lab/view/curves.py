@@ -1,0 +1,99 @@
+"""A branch's records as the charts draw them, brought up to date by what is new."""
+
+from bisect import bisect_left
+
+import numpy as np
+
+from course_lib.lab.session.branches import Branch
+from course_lib.lab.view.bqplot_marks import Array, thinned
+from course_lib.runs import Verdict, mean_over_heads
+from course_lib.runs.records import layer_of
+
+QUANTITIES = ("entropy", "qk_sec", "qk_sigma", "sigma_ratio")
+"""What is drawn by layer: of the first two the mean over the heads, of the rest the largest value."""
+
+
+class Curves:
+    """What the charts need of one branch.
+
+    Args:
+        branch: whose records to read.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        self.branch = branch
+        self.losses: list[float] = []
+        self.verdict: Verdict | None = None
+        """At the last probe, or at the end."""
+        self._seen = 0
+        self._steps: dict[str, list[int]] = {q: [] for q in QUANTITIES}
+        self._values: dict[str, list[Array]] = {q: [] for q in QUANTITIES}
+        layers = [layer_of(name) for name in branch.run.matrices]
+        blocks = sorted({layer for layer in layers if layer is not None})
+        self._members = [np.flatnonzero([layer == block for layer in layers]) for block in blocks]
+
+    def read_losses(self) -> bool:
+        """Read the losses of new records; whether there are any."""
+        new = self.branch.run.records[len(self.losses) :]
+        self.losses += [record.loss for record in new]
+        return bool(new)
+
+    def read_probes(self) -> bool:
+        """Read the probes of those records whose losses are read; whether there is anything new in them."""
+        records = self.branch.run.records[self._seen : len(self.losses)]
+        self._seen += len(records)
+        probed = [record for record in records if record.probes]
+        for record in probed:
+            for quantity in QUANTITIES:
+                if quantity in record.probes:  # the record after the last update has no step to measure
+                    self._steps[quantity].append(record.step)
+                    self._values[quantity].append(self._by_layer(quantity, record.probes[quantity]))
+        if probed or (records and self.branch.run.finished):
+            self.verdict = self.branch.run.verdict()
+            return True
+        return False
+
+    def _by_layer(self, quantity: str, values: Array) -> Array:
+        if quantity == "sigma_ratio":
+            return np.array([values[members].max() for members in self._members])
+        if quantity == "qk_sigma":
+            return np.fmax.reduce(values, axis=-1)
+        return mean_over_heads(values)
+
+    def loss(self) -> tuple[Array, Array]:
+        """Steps (n,) and losses (n,), thinned, from where the branch is its own."""
+        at = thinned(len(self.losses) - self.branch.first) + self.branch.first
+        return at.astype(np.float64), np.array([self.losses[i] for i in at])
+
+    def layers(self, quantity: str, *, whole: bool = True) -> tuple[Array, Array]:
+        """Steps (n,) and values (layers, n), thinned; not `whole`: from where the branch is its own."""
+        steps, values = self._steps[quantity], self._values[quantity]
+        begin = 0 if whole else bisect_left(steps, self.branch.first)
+        at = thinned(len(steps) - begin) + begin
+        if not len(at):
+            return np.empty(0), np.empty((0, 0))
+        return np.array([steps[i] for i in at], dtype=np.float64), np.stack([values[i] for i in at], axis=1)
+
+    def extreme(self, quantity: str) -> tuple[Array, Array]:
+        """Steps (n,) and values (n,) of the layer that is worst off: least entropy, largest σ₁ and ratio."""
+        steps, values = self.layers(quantity, whole=False)
+        if not len(steps):
+            return steps, steps
+        worst = np.fmin if quantity == "entropy" else np.fmax
+        return steps, worst.reduce(values, axis=0)
+
+
+def side_by_side(lines: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Lines of different lengths as two arrays (lines, n); shorter ones stay at their last point.
+
+    One without points stays where another begins: browsers log errors for points that are no numbers.
+    """
+    there = [line for line in lines if len(line[0])]
+    if not there:
+        return np.empty((len(lines), 0)), np.empty((len(lines), 0))
+    n = max(len(x) for x, _ in there)
+    padded = [line if len(line[0]) else (there[0][0][:1], there[0][1][:1]) for line in lines]
+    x, y = (
+        np.stack([np.pad(line[i], (0, n - len(line[i])), mode="edge") for line in padded]) for i in (0, 1)
+    )
+    return x, y

@@ -1,0 +1,133 @@
+"""The panel of step sizes: ρ of every matrix inside the blocks beside τ."""
+
+import bqplot
+import numpy as np
+
+from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
+from course_lib.lab.view.bqplot_marks import (
+    SMALL,
+    Array,
+    decades,
+    figure_of,
+    lines_mark,
+    name_ticks,
+    round_decades,
+    set_line,
+)
+from course_lib.models.parameter_groups import BLOCK_GROUPS, group_of
+from course_lib.runs import Record, Run
+from course_lib.runs.records import layer_of
+
+_PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
+LABELLED = 16
+"""Matrices up to which each one has its name below; of more, the layers have."""
+
+
+class StepSizes:
+    """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
+
+    Of a bounded matrix ρ is what the step would have been without the bound, so that what stands above τ is
+    what was cut.
+    """
+
+    def __init__(self) -> None:
+        self.x = bqplot.LinearScale(min=0.0, max=1.0)
+        self.y = bqplot.LogScale(min=1e-3, max=10.0)
+        scales = {"x": self.x, "y": self.y}
+        style = {"default_size": 40, "scales": scales, "stroke": "white"}
+        self.free = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw-warmup"]], marker="circle", **style)
+        self.cut = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw2"]], marker="triangle-down", **style)
+        self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
+        self.x_axis = bqplot.Axis(
+            scale=self.x, tick_style=SMALL, label="matrix, by layer", label_offset="28px", grid_lines="none"
+        )
+        self.y_axis = bqplot.Axis(
+            scale=self.y, side="left", label="σ₁ ratio ρ", label_offset="38px", tick_style=SMALL,
+            grid_color="#E6E6E6", tick_format="~g",
+        )  # fmt: skip
+        self.figure = figure_of(
+            "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
+        )
+
+    def reset(self, run: Run) -> None:
+        """Show another run's matrices."""
+        names = list(run.matrices)
+        self._at = [i for i, name in enumerate(names) if layer_of(name) is not None]
+        self._names = [matrix_name(names[i]) for i in self._at]
+        self.x.max = float(len(self._at) + 1)
+        layers = [layer_of(names[i]) for i in self._at]
+        first = [i == 0 or layer != layers[i - 1] for i, layer in enumerate(layers)]
+        ticks: dict[float, str] = {}
+        for i, name in enumerate(self._names):
+            if len(self._names) <= LABELLED:
+                ticks[i + 1] = name if first[i] else name.split()[-1]
+            elif first[i]:
+                ticks[i + 1] = name.split()[0]
+        name_ticks(self.x_axis, ticks)
+        self._set_range(1e-3, 10.0)
+
+    def draw(self, run: Run) -> None:
+        """Show the last step of a run that was probed."""
+        record = _last_stepped(run)
+        if record is None:
+            return
+        rho, cut = self._measured(run, record)
+        x = np.arange(1.0, len(rho) + 1)
+        there = np.isfinite(rho) & (rho > 0)
+        if there.any():
+            low, high = round_decades(min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0))
+            self._set_range(low, high)
+        for mark, some in ((self.free, there & ~cut), (self.cut, there & cut)):
+            with mark.hold_sync():
+                mark.x, mark.y = x[some], rho[some]
+        tau = run.tau
+        end, height = (0.0, self.y.min) if tau is None else (self.x.max, tau)
+        set_line(self.tau, np.array([0.0, end]), np.full(2, height))
+
+    def _set_range(self, low: float, high: float) -> None:
+        self.y.min, self.y.max = low, high
+        self.y_axis.tick_values = decades(low, high)
+
+    def words(self, run: Run) -> str:
+        """What the panel shows, in a sentence."""
+        record = _last_stepped(run)
+        if record is None:
+            return "No step is probed yet."
+        rho, cut = self._measured(run, record)
+        largest = int(np.nanargmax(np.where(np.isfinite(rho), rho, -1)))
+        text = f"At step {record.step} the largest ρ is {rho[largest]:.2g} ({self._names[largest]})"
+        if run.tau is None and not cut.any():
+            return f"{text}; nothing is bounded."
+        named = ", ".join(name for name, is_cut in zip(self._names, cut, strict=True) if is_cut)
+        return f"{text}; the bound cut {cut.sum()} of {len(cut)} matrices{': ' + named if named else ''}."
+
+    def _measured(self, run: Run, record: Record) -> tuple[Array, Array]:
+        rho = record.probes["sigma_ratio"][self._at].astype(np.float64)
+        if "rho" not in record.probes:
+            return rho, np.zeros(len(rho), dtype=bool)
+        wanted = record.probes["rho"][self._at].astype(np.float64)
+        names = [list(run.matrices)[i] for i in self._at]
+        taus = np.array([_tau_of(run, name) for name in names])
+        cut = wanted > taus
+        return np.where(np.isfinite(wanted), wanted, rho), cut
+
+
+def _tau_of(run: Run, name: str) -> float:
+    """τ of a matrix, infinite where it has none."""
+    group = group_of(name)
+    shared = run.tau if group in BLOCK_GROUPS else None
+    tau = run.settings.groups.get(group, {}).get("tau", shared)
+    return np.inf if tau is None else tau
+
+
+def _last_stepped(run: Run) -> Record | None:
+    """The record of the last probed step; the one after the last update has no step."""
+    return next((r for r in reversed(run.records) if "sigma_ratio" in r.probes), None)
+
+
+def matrix_name(name: str) -> str:
+    """A matrix's name as short as a tick: "blocks.0.attention.w_q.weight" is "1 q"."""
+    parts = [part for part in name.split(".") if part != "weight"]
+    layer = layer_of(name)
+    last = parts[-1]
+    return f"{'' if layer is None else layer + 1} {_PARTS.get(last, last)}".strip()

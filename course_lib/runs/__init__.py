@@ -1,0 +1,40 @@
+"""Runs: what they are made of, how they go, what became of them."""
+
+from course_lib.runs.config import MODELS, OPTIMIZERS, GroupSettings, RunConfig
+from course_lib.runs.presets import PRESETS, preset
+from course_lib.runs.records import (
+    Record,
+    accuracies,
+    losses,
+    mean_over_heads,
+    probed,
+    to_frame,
+)
+from course_lib.runs.run import Evaluation, Run
+from course_lib.runs.schedule import SCHEDULES
+from course_lib.runs.snapshot import Change, Snapshot
+from course_lib.runs.verdict import VERDICTS, LayerState, Verdict, judge
+
+__all__ = [
+    "MODELS",
+    "OPTIMIZERS",
+    "PRESETS",
+    "SCHEDULES",
+    "VERDICTS",
+    "Change",
+    "Evaluation",
+    "GroupSettings",
+    "LayerState",
+    "Record",
+    "Run",
+    "RunConfig",
+    "Snapshot",
+    "Verdict",
+    "accuracies",
+    "judge",
+    "losses",
+    "mean_over_heads",
+    "preset",
+    "probed",
+    "to_frame",
+]

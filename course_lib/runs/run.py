@@ -1,0 +1,527 @@
+"""Run: the one training loop of the course, free of any user interface."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib import checks
+from course_lib.data import IGNORED, TextTask, make_task
+from course_lib.distributed.sharding import copies, sharded_like
+from course_lib.distributed.world import ALONE, World
+from course_lib.models import (
+    BLOCK_GROUPS,
+    GPT,
+    Attention,
+    FlattenSwin,
+    Swin,
+    ViT,
+    generate,
+    parameter_groups,
+)
+from course_lib.optim import AdamW2
+from course_lib.optim.bounded import blocks
+from course_lib.optim.limit import KNOWN
+from course_lib.probes import Observation, StepProbe, attention_sites, observe, reference_rank
+from course_lib.runs.config import (
+    MODEL_FIELDS,
+    GroupSettings,
+    RunConfig,
+    check_groups,
+    check_lr,
+    check_tau,
+    check_warmup,
+)
+from course_lib.runs.interrupt import uninterrupted
+from course_lib.runs.records import NO_PROBES, Record, Values, to_frame
+from course_lib.runs.schedule import schedule_factor, warmup_factor
+from course_lib.runs.snapshot import Change, Settings, Snapshot
+from course_lib.runs.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROBE_SEQUENCES = 2
+"""Sequences or images that the probes look at, from the validation data, the same ones throughout a run."""
+
+_MODELS: dict[str, Callable[..., GPT | ViT | Swin]] = {
+    "gpt": GPT,
+    "vit": ViT,
+    "swin": Swin,
+    "flatten-swin": FlattenSwin,
+}
+
+
+class Evaluation(NamedTuple):
+    """How good a model is on the validation data."""
+
+    loss: float
+    """In nats."""
+    accuracy: float | None
+    """Share of images whose class is named rightly; None where there are no images."""
+
+
+class Run:
+    """A training run that can be stopped, changed, copied and resumed between any two steps.
+
+    Iterating makes the steps and yields one `Record` for each; record t tells of the model after t updates,
+    and the last one, after `config.steps` updates, carries the validation loss. `lr`, `warmup` and `tau` can
+    be set between steps; `changes` keeps what was set when.
+
+    Args:
+        config: what the run is made of, most easily from `course_lib.preset`.
+        world: the processes that make the run together, each of them its own `Run` of the same config, and
+            every step, snapshot and fork at the same time. Each trains on its share of `config.batch`; all
+            have the same weights and, but for rounding, the same records as one process alone would. Where
+            `world.fsdp` spreads the weights, they also look, validate, write and save at the same time.
+
+    Raises:
+        ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
+    """
+
+    def __init__(self, config: RunConfig, world: World = ALONE) -> None:
+        if not isinstance(config, RunConfig):
+            raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
+        self.config = config
+        self.origin = config
+        """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
+        self.world = world
+        world.share(config.batch)
+        self.device = world.device(config.device)
+        self.task = make_task(
+            config.task, config.context, config.seed, config.text, config.folder, config.augment
+        )
+        self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
+        # Weights are drawn on the CPU, so that a seed means the same weights on every device.
+        generator = torch.Generator().manual_seed(config.seed)
+        sizes = config.model_config(self.task.vocab, channels=self._probe_inputs.shape[1])
+        self.model = _MODELS[config.model](sizes, generator).to(self.device)
+        world.shard(self.model, blocks(self.model))
+        self.sites = attention_sites(self.model)
+        self.reference_ranks = _reference_ranks(self.model)
+        """What the rank of each layer's map is quoted against (`course_lib.probes.reference_rank`)."""
+        self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
+        self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
+        self.optimizer = _make_optimizer(config, self.model)
+        self.updates = 0
+        self.records: list[Record] = []
+        self.changes: list[Change] = []
+        self.observation: Observation | None = None
+        """What the last probe saw, attention maps included (records keep the numbers only)."""
+
+    # --- stepping -------------------------------------------------------------------------------
+
+    @cached_property
+    def _trained(self) -> nn.Module:
+        """The model, with its gradients averaged over the world."""
+        # Made at the first step, so that building a run waits for no other process.
+        # Uniform attention leaves W_q and W_k without a gradient.
+        return self.world.replicate(self.model, unused=self.config.attention == "uniform")
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are made and the last record is written."""
+        return bool(self.records) and self.records[-1].step >= self.config.steps
+
+    def __iter__(self) -> Iterator[Record]:
+        while not self.finished:
+            yield self.step()
+
+    def step(self) -> Record:
+        """Make one update and record it; after the last update, record where the run has ended.
+
+        Ctrl-C takes effect after the step, so that an interrupted run is whole and can go on.
+
+        Raises:
+            ValueError: the run is finished.
+        """
+        if self.finished:
+            raise ValueError(
+                f"the run is finished after {self.config.steps} steps: expected steps to be left; "
+                "make a new Run, or restore an earlier snapshot"
+            )
+        last = self.updates == self.config.steps
+        with uninterrupted():
+            record = self._last_record() if last else self._update_and_record()
+            self.records.append(record)
+        return record
+
+    def _update_and_record(self) -> Record:
+        every = self.config.probe_every
+        probing = self._can_look and every > 0 and self.updates % every == 0
+        probes = self._observed() if probing else NO_PROBES
+        self._set_learning_rates()
+        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
+        loss, accuracy = self._score(batch, self._trained)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        step_probe = StepProbe(self.matrices) if probing else None
+        self.optimizer.step()
+        if step_probe is not None:
+            probes = {**probes, **self._measured(step_probe)}
+        loss, accuracy = self._over_the_world(loss.detach(), accuracy)
+        record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
+        self.updates += 1
+        return record
+
+    def _last_record(self) -> Record:
+        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
+        with torch.no_grad():
+            loss, accuracy = self._over_the_world(*self._score(batch, self.model))
+        probes = self._observed() if self._can_look and self.config.probe_every else NO_PROBES
+        validated = self.evaluate() if self._can_look else Evaluation(np.nan, None)
+        return Record(
+            self.updates,
+            self.current_lr(),
+            loss,
+            probes,
+            validated.loss if self._can_look else None,
+            accuracy,
+            validated.accuracy,
+        )
+
+    def _score(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Loss of a batch and, of images, the share that the model is right about."""
+        inputs, targets = self._to_device(batch)
+        logits = model(inputs)
+        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+        if targets.ndim > 1:
+            return loss, None
+        return loss, (logits.detach().argmax(-1) == targets).float().mean()
+
+    def _over_the_world(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.world.mean(loss), None if accuracy is None else self.world.mean(accuracy)
+
+    def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch
+        if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        inputs = inputs.to(self.device, non_blocking=True)
+        side = self.config.resolution
+        if inputs.ndim == 4 and inputs.shape[-1] != side:  # on the device: a large image costs no transfer
+            inputs = F.interpolate(inputs, size=(side, side), mode="bilinear", antialias=True)
+        return inputs, targets.to(self.device, non_blocking=True)
+
+    @property
+    def _can_look(self) -> bool:
+        """Whether tensors have values to look at; those on the `meta` device have shapes alone."""
+        return self.device.type != "meta"
+
+    # --- settings -------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """Base learning rate, before schedule, warmup and groups."""
+        return self.settings.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._change("lr", check_lr(value))
+
+    @property
+    def warmup(self) -> int:
+        """Steps of linear warmup, counted from the start of the run."""
+        return self.settings.warmup
+
+    @warmup.setter
+    def warmup(self, value: int) -> None:
+        self._change("warmup", check_warmup(value, self.config.steps))
+
+    @property
+    def tau(self) -> float | None:
+        """τ of AdamW², None for no bound. AdamW has none to set."""
+        return self.settings.tau if self.config.optimizer == "adamw2" else None
+
+    @tau.setter
+    def tau(self, value: float | None) -> None:
+        if self.config.optimizer != "adamw2" and value is not None:
+            raise ValueError(f"tau is {value!r}: expected None, adamw has no bound; try optimizer='adamw2'")
+        self._change("tau", check_tau(value))
+
+    def set_group(self, group: str, settings: GroupSettings) -> None:
+        """Give a parameter group settings of its own from the next step on; {} takes them back."""
+        groups = {**self.settings.groups, group: settings.copy()}
+        check_groups(groups, self.config.steps, self.config.optimizer)
+        self._change("groups", groups)
+
+    def _change(self, setting: str, value: Any) -> None:
+        if getattr(self.settings, setting) != value:
+            self.settings = replace(self.settings, **{setting: value})
+            self.changes.append(Change(self.updates, setting, value))
+
+    def current_lr(self, group: str | None = None) -> float:
+        """Learning rate of the next step, schedule and warmup included, before any cut by the bound."""
+        own: GroupSettings = self.settings.groups.get(group, {}) if group else {}
+        step = min(self.updates, self.config.steps - 1)
+        factor = schedule_factor(self.config.schedule, step, self.config.steps)
+        factor *= warmup_factor(step, own.get("warmup", self.settings.warmup))
+        return self.settings.lr * own.get("lr_multiplier", 1.0) * factor
+
+    def _set_learning_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            name = group["name"]
+            group["lr"] = self.current_lr(name)
+            if self.config.optimizer == "adamw2":
+                shared = self.settings.tau if name in BLOCK_GROUPS else None
+                group["tau"] = self.settings.groups.get(name, {}).get("tau", shared)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        """Look at the model as it is now (see `course_lib.probes.observe`)."""
+        return observe(self.model, self.sites, self._probe_inputs)
+
+    def _observed(self) -> Mapping[str, Values]:
+        self.observation = self.observe()
+        quantities = self.observation.quantities
+        # One transfer to the host for all of them: (quantities, layers, heads).
+        most = max(self.heads)
+        rows = [
+            torch.stack([F.pad(v, (0, most - len(v)), value=torch.nan) for v in layers])
+            for layers in quantities.values()
+        ]
+        return dict(zip(quantities, torch.stack(rows).cpu().numpy().copy(), strict=True))
+
+    def _measured(self, probe: StepProbe) -> Mapping[str, Values]:
+        decay = {
+            name: group["lr"] * group["weight_decay"]
+            for group in self.optimizer.param_groups
+            for name in group["param_names"]
+        }
+        reports = self.optimizer.last_step if isinstance(self.optimizer, AdamW2) else {}
+        if reports:
+            weight_decay = self.config.weight_decay
+            decay |= {name: r.lr.item() * weight_decay for name, r in reports.items()}
+        # Arrays of their own are half as large as views of tensors, which a record would keep alive.
+        values = {q: v.cpu().numpy().copy() for q, v in probe.measure(decay).items()}
+        if reports:
+            wanted = [reports[n].rho.item() if n in reports else np.nan for n in self.matrices]
+            used = [reports[n].lr.item() if n in reports else np.nan for n in self.matrices]
+            values["rho"] = np.array(wanted, dtype=np.float32)
+            values["lr_used"] = np.array(used, dtype=np.float32)
+        return values
+
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        """Loss and accuracy on the validation data: the same 64 sequences every time, or all test images."""
+        n = self.task.validation_size
+        inputs, targets = self.task.batch(0, n, "validation")
+        size = self.world.share(self.config.batch)  # what the memory of one process is known to hold
+        loss, right = 0.0, 0.0
+        for batch in zip(inputs.split(size), targets.split(size), strict=True):
+            part, accuracy = self._score(batch, self.model)
+            loss += part.item() * len(batch[0])
+            right += 0.0 if accuracy is None else accuracy.item() * len(batch[0])
+        return Evaluation(loss / n, right / n if targets.ndim == 1 else None)
+
+    def validate(self) -> float:
+        """Loss on the validation data in nats (see `evaluate`)."""
+        return self.evaluate().loss
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of heads of each layer."""
+        return tuple(site.heads for site in self.sites)
+
+    @property
+    def rank_unit(self) -> str:
+        """What ranks are quoted as multiples of, in a word: uniform attention's where it is causal."""
+        return "uniform" if self.sites[0].causal else "reference"
+
+    def verdict(self) -> Verdict:
+        """What has become of the run so far (see `course_lib.runs.verdict`)."""
+        ranks = self.reference_ranks
+        verdict = judge(self.records, self.task.reference, ranks, finished=self.finished)
+        return replace(verdict, rank_unit=self.rank_unit)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The records as a table (step, layer, head, matrix, quantity, value)."""
+        return to_frame(self.records, list(self.matrices), self.heads)
+
+    def generate(self, length: int = 200, prompt: str | None = None, temperature: float = 1.0) -> str:
+        """Let the model write `length` characters after `prompt`, by default the start of a line.
+
+        Raises:
+            ValueError: the task is no text, or the prompt is empty or has characters the text lacks.
+        """
+        if not isinstance(self.task, TextTask):
+            raise ValueError(f"task is {self.config.task!r}: expected 'text' to write some")
+        checks.count("length", length)
+        checks.number("temperature", temperature)
+        if prompt is None:  # a text without lines has another first character
+            alphabet = self.task.corpus.alphabet
+            prompt = "\n" if "\n" in alphabet else alphabet[0]
+        if not prompt:
+            raise ValueError("prompt is '': expected at least one character")
+        ids = self.task.corpus.encode(prompt)[None].to(self.device)
+        context = self.config.context
+        ids = generate(self.model, ids, length, context=context, temperature=temperature)
+        return self.task.corpus.decode(ids[0])
+
+    # --- keeping --------------------------------------------------------------------------------
+
+    def snapshot(self, copy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = copies) -> Snapshot:
+        """The run as it is now, to come back to.
+
+        It holds whole tensors, AdamW's moments with them three times the weights. Of a sharded run (FSDP2)
+        they are gathered one by one, in the memory of the host: every process ends with all of them, so all
+        have to call this.
+
+        Args:
+            copy: makes the copies that are kept of the run's own tensors.
+        """
+        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        for position, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{position}.{k}": v for k, v in state.items()}
+        return Snapshot(
+            config=self.config,
+            origin=self.origin,
+            settings=self.settings,
+            updates=self.updates,
+            data_digest=self.task.digest,
+            tensors=copy(tensors),
+            records=tuple(self.records),
+            changes=tuple(self.changes),
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this run; its future then repeats bit for bit.
+
+        Raises:
+            ValueError: the snapshot is of another model, seed or text; the run is left as it is.
+        """
+        ours, theirs = self.config.to_dict(), snapshot.config.to_dict()
+        for name in ("task", "seed", *MODEL_FIELDS):
+            if ours[name] != theirs[name]:
+                raise ValueError(
+                    f"{name} is {theirs[name]!r} in the snapshot: expected {ours[name]!r}; "
+                    "restore it into a run of the same model and seed, or use Run.load"
+                )
+        self._restore(snapshot)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        own = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        kept = {n: t for n, t in snapshot.tensors.items() if n.startswith("model.")}
+        for name in {**own, **kept}:
+            here, there = (tuple(t[name].shape) if name in t else "missing" for t in (own, kept))
+            if here != there:
+                raise ValueError(
+                    f"{name} is {there} in the snapshot: expected {here}; "
+                    "restore it into a run of the same model, or use Run.load"
+                )
+        if snapshot.updates > self.config.steps:
+            raise ValueError(
+                f"steps is {self.config.steps}: expected at least {snapshot.updates}, which the snapshot has "
+                "made already; try an earlier snapshot"
+            )
+        if snapshot.data_digest != self.task.digest:
+            raise ValueError(
+                f"the snapshot is of other data ({snapshot.data_digest[:12]}…): expected that of this run "
+                f"({self.task.digest[:12]}…); give back the text it was trained on"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(sharded_like(snapshot.tensors[name], parameter))
+        self.optimizer.load_state_dict(self._optimizer_state(snapshot))
+        self.origin = snapshot.origin
+        self.settings = snapshot.settings
+        self.updates = snapshot.updates
+        # The last record of a shorter run told of a model that now makes one more update.
+        extended = snapshot.updates < self.config.steps
+        self.records = [r for r in snapshot.records if not extended or r.step < snapshot.updates]
+        self.changes = list(snapshot.changes)
+        self.observation = None
+
+    def _optimizer_state(self, snapshot: Snapshot) -> dict[str, Any]:
+        """A snapshot's optimizer tensors as the `state_dict` of this run's optimizer."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in snapshot.tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                position, _, key = rest.partition(".")
+                # AdamW takes over AdamW²'s moments, and has no use for its power iteration.
+                if isinstance(self.optimizer, AdamW2) or key not in KNOWN:
+                    # The moments lie where their parameter does; all else is the same in all processes.
+                    moment = tensor.ndim > 0 and key not in KNOWN
+                    own = sharded_like(tensor, parameters[int(position)]) if moment else tensor
+                    state.setdefault(int(position), {})[key] = own.clone()
+        return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+    def fork(self, **overrides: Any) -> "Run":
+        """A second run that shares this one's past, with the given config fields changed from here on.
+
+        With nothing changed it repeats this run bit for bit. Moments carry over between AdamW and AdamW².
+        What has the same parameters can be exchanged too, such as softmax for uniform attention.
+
+        Raises:
+            ValueError: a model with these fields has other parameters, or `steps` is less than are made.
+        """
+        other = Run(replace(self.config, **overrides), self.world)
+        other._restore(self.snapshot())
+        settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
+        for name in overrides:
+            value = getattr(other.config, name)
+            if name in settable:
+                other._change(name, value)
+            elif value != getattr(self.config, name):
+                other.changes.append(Change(other.updates, name, value))
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to a file, at once or not at all; no pickle.
+
+        Of many processes the first one writes. A sharded run (FSDP2) is gathered for it, as for `snapshot`:
+        all have to call this. The file is the same, whatever number of processes has made it.
+        """
+        if self.world.first or self.world.sharded:
+            snapshot = self.snapshot()
+            if self.world.first:
+                snapshot.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None, world: World = ALONE) -> "Run":
+        """A run from a file, ready to go on from where it was saved, on `device` if one is given.
+
+        It may go on in more or fewer processes than it was saved by, sharded or not.
+
+        Raises:
+            ValueError: the file is truncated, altered or no saved run, or its text has changed.
+        """
+        snapshot = Snapshot.load(path)
+        config = snapshot.config if device is None else replace(snapshot.config, device=device)
+        run = cls(config, world)
+        run.restore(snapshot)
+        return run
+
+
+def _reference_ranks(model: GPT | ViT | Swin) -> tuple[float, ...]:
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    return tuple(
+        reference_rank(tokens, layer.causal, thin=layer.head_dim if layer.kind == "focused" else None)
+        for layer, tokens in zip(layers, model.tokens, strict=True)
+    )
+
+
+def _make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    groups = [
+        {
+            "params": list(members.items()),
+            "name": name,
+            # Gains and shifts of LayerNorms are not shrunk towards zero.
+            "weight_decay": 0.0 if name == "norm" else config.weight_decay,
+        }
+        for name, members in parameter_groups(model).items()
+    ]
+    if config.optimizer == "adamw2":
+        return AdamW2(groups, lr=config.lr, tau=None, betas=config.betas, eps=config.eps)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)

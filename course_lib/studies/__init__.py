@@ -1,0 +1,5 @@
+"""What is asked of many runs: arms compared, crashes rescued, groups operated on, alarms, links followed."""
+
+from course_lib.studies.rescue import Cure, Rescue, Trial
+
+__all__ = ["Cure", "Rescue", "Trial"]

@@ -1,0 +1,106 @@
+"""Arms: the same run under different optimizers, trained one after the other."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+from course_lib import checks
+from course_lib.models import BLOCK_GROUPS, GROUPS
+from course_lib.runs.config import RunConfig, check_warmup, without_tau
+from course_lib.runs.records import Record
+from course_lib.runs.run import Run
+
+WARMUP = 100
+"""Steps of the arms with warmup, unless told otherwise."""
+
+ARMS = {
+    "adamw": "AdamW without warmup",
+    "adamw-warmup": "AdamW with warmup",
+    "adamw2": "AdamW² without warmup",
+    "adamw-warmup-blocks": "AdamW with warmup on the block matrices, those that the bound covers",
+}
+DEFAULT_ARMS = ("adamw", "adamw-warmup", "adamw2")
+
+
+def arm_config(base: RunConfig, arm: str, warmup: int = WARMUP) -> RunConfig:
+    """The config of one arm: `base` with the arm's optimizer and warmup; a group's τ is of AdamW² alone."""
+    checks.choice("arm", arm, ARMS)
+    if arm == "adamw2":
+        return replace(base, optimizer="adamw2", warmup=0)
+    groups = {name: without_tau(own) for name, own in base.groups.items()}
+    if arm == "adamw":
+        return replace(base, optimizer="adamw", warmup=0, groups=groups)
+    check_warmup(warmup, base.steps)
+    if arm == "adamw-warmup-blocks":
+        for group in set(GROUPS) - set(BLOCK_GROUPS):
+            groups[group] = {"warmup": 0, **groups.get(group, {})}
+    return replace(base, optimizer="adamw", warmup=warmup, groups=groups)
+
+
+@dataclass
+class ArmResult:
+    """An arm that was trained, to its end or to where it was interrupted."""
+
+    arm: str
+    run: Run
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row of compare.json."""
+        verdict = self.run.verdict()
+        last = self.run.records[-1]
+        val_loss = last.val_loss
+        reference: dict[str, Any] = {"name": verdict.reference.name, "loss": verdict.reference.loss}
+        if verdict.reference.accuracy is not None:
+            reference["accuracy"] = verdict.reference.accuracy
+        return {
+            "arm": self.arm,
+            # JSON has no NaN; the verdict tells that the run diverged.
+            "final_val_loss": None if val_loss is None or not isfinite(val_loss) else val_loss,
+            "final_val_accuracy": last.val_accuracy,
+            "verdict": verdict.name,
+            "learnt": verdict.learnt,
+            "first_collapse_step": verdict.first_collapse_step,
+            "seconds": round(self.seconds, 2),
+            "seed": self.run.config.seed,
+            "steps": self.run.updates,
+            "finished": self.run.finished,
+            "reference": reference,
+            "config": self.run.config.to_dict(),
+        }
+
+
+def compare(
+    base: RunConfig,
+    arms: Iterable[str] = DEFAULT_ARMS,
+    *,
+    warmup: int = WARMUP,
+    each_step: Callable[[str, Run, Record], None] | None = None,
+) -> Iterator[ArmResult]:
+    """Train the arms one after the other from the same weights on the same batches.
+
+    Args:
+        base: what the arms share.
+        arms: names from `ARMS`.
+        warmup: steps, of the arms that have a warmup.
+        each_step: called with (arm, run, record) after every step, to show progress.
+
+    Yields:
+        Each arm's result when it is trained. On Ctrl-C the arm at work is yielded as far as it came, and
+        then the KeyboardInterrupt goes on.
+    """
+    configs = {arm: arm_config(base, arm, warmup) for arm in arms}
+    for arm, config in configs.items():
+        run = Run(config)
+        start = perf_counter()
+        try:
+            for record in run:
+                if each_step is not None:
+                    each_step(arm, run, record)
+        except KeyboardInterrupt:
+            if run.records:
+                yield ArmResult(arm, run, perf_counter() - start)
+            raise
+        yield ArmResult(arm, run, perf_counter() - start)
