@@ -30,7 +30,7 @@ print(check_border(last_saved))
 # Scores, σ₁, SEC and low entropy come in runs that learn, too, only later. ρ does not, and it is there before
 # the bound is too late. The rank of the map keeps still as well, but it falls a few steps after the border.
 
-records = Path(__file__).parents[1] / "records"
+records = Path(__file__).parents[2] / "experiments" / "records"
 signals = pd.read_csv(records / "signals.csv", comment="#")
 copy = signals[signals["preset"] == "copy"]
 unseen = copy[copy["seed"] > 2]

@@ -12,7 +12,8 @@ from matplotlib.image import imread
 
 from course_lib import Run, preset
 from course_lib.figures.palette import ARM_COLORS
-from course_lib.lab import Lab, keep
+from course_lib.lab import Lab
+from course_lib.lab.drawers import keep_drawer
 from course_lib.lab.view.maps import head_picture, strip_picture
 from course_lib.studies.compare import ARMS
 
@@ -433,4 +434,4 @@ def test_a_figure_without_a_step_is_refused(lab, tmp_path):
     assert "expected at least one step" in one.message
     one.drawers.keep.folder.value = " "
     one.drawers.keep.records.click()
-    assert f"expected its name; try {keep.FOLDER!r}" in one.message
+    assert f"expected its name; try {keep_drawer.FOLDER!r}" in one.message

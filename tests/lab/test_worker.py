@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from course_lib.lab import worker
+from course_lib.lab.session import worker
 from course_lib.lab.session.worker import Worker
 from course_lib.lab.view.bqplot_marks import thinned
 from course_lib.runs import PRESETS
