@@ -16,7 +16,7 @@ from rows import fill
 
 from course_lib import Run, preset
 from course_lib.studies.alarms import signals_of
-from course_lib.studies.compare import DEFAULT_ARMS, arm_config
+from course_lib.studies.compare_arms import DEFAULT_ARMS, arm_config
 
 EARLY = 60
 PRESETS = ("copy", "live")

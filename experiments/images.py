@@ -19,7 +19,7 @@ import torch
 
 from course_lib import RunConfig, preset
 from course_lib.cli.options import add_config_options, given, whole
-from course_lib.studies.compare import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, arm_config, compare
+from course_lib.studies.compare_arms import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, arm_config, compare
 
 COLUMNS = ("lr", "warmup", "seed")
 """Fields of the config that have a column of their own, too."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from course_lib import Run, preset
 from course_lib.runs.verdict import LOW_SPECTRUM
-from course_lib.studies.compare import arm_config
+from course_lib.studies.compare_arms import arm_config
 
 KINDS = ("sigmoid", "relu2", "identity", "focused", "softmax")
 RATES = (1e-2, 5e-2)

@@ -8,7 +8,7 @@ import argparse
 import pandas as pd
 
 from course_lib import preset
-from course_lib.studies.compare import ARMS, compare
+from course_lib.studies.compare_arms import ARMS, compare
 
 
 def main():

@@ -24,7 +24,7 @@ import torch
 from course_lib import Run, preset
 from course_lib.atomic import write_atomically
 from course_lib.models import BLOCK_GROUPS
-from course_lib.studies.compare import WARMUP
+from course_lib.studies.compare_arms import WARMUP
 
 RECORDS = Path(__file__).parents[1] / "experiments" / "records"
 RUNS, ALPHA = RECORDS / "taming.csv", RECORDS / "alpha.csv"

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from course_lib.atomic import write_atomically
+from course_lib.extras import pandas as pd
 from course_lib.runs.records import Record
 from course_lib.runs.run import Run
-from course_lib.studies.compare import ArmResult
+from course_lib.studies.compare_arms import ArmResult
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect it."""

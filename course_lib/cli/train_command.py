@@ -34,7 +34,7 @@ from course_lib.runs.config import RunConfig
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
-from course_lib.studies.compare import ArmResult
+from course_lib.studies.compare_arms import ArmResult
 
 SAVE_EVERY = 100
 """Steps between checkpoints: what a crash can cost."""

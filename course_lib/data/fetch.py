@@ -41,7 +41,9 @@ def fetch() -> Path:
     Raises:
         ValueError: after `RETRIES` more attempts a file was still not to be had.
     """
-    import pooch  # imports requests, which those who download nothing need not wait for
+    from course_lib.extras import (
+        pooch,  # imports requests, which those who download nothing need not wait for
+    )
 
     files = pooch.create(
         pooch.os_cache("course-lib"), BASE_URL, env=FOLDER_VARIABLE, registry=SHA256, retry_if_failed=RETRIES

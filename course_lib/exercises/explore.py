@@ -5,8 +5,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-import pandas as pd
-
+from course_lib.extras import pandas as pd
 from course_lib.figures.picture import Picture
 from course_lib.figures.rescue_charts import warning_chart
 from course_lib.studies.alarms import ALARMS, warnings_of

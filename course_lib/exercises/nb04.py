@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from course_lib.exercises.checking import (
     judge_claims,
     numbers,
 )
+from course_lib.extras import pandas as pd
 from course_lib.optim import AdamW2, bounded_parameters
 from course_lib.runs import Run, RunConfig
 from course_lib.studies.circle import next_loss

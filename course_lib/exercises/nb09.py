@@ -5,12 +5,12 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.exercises.checking import NotYet, Wrong, call, checker, close, numbers
+from course_lib.extras import pandas as pd
 from course_lib.optim import BoundReport
 from course_lib.probes import AttentionSite
 

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import platformdirs
+from course_lib.extras import platformdirs
 
 VARIABLE = "COURSE_LIB_PROGRESS"
 """Environment variable: the file to keep progress in, or "off" to keep none."""

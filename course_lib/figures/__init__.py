@@ -1,1 +1,5 @@
 """Pictures of runs and of studies: one file for each kind, none for a notebook."""
+
+from course_lib.extras import require
+
+require("course_lib.figures", "matplotlib", "seaborn", "pandas")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
 from course_lib.runs.records import accuracies, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
-from course_lib.studies.compare import ArmResult
+from course_lib.studies.compare_arms import ArmResult
 
 SMOOTHING = 10
 """Steps over which a drawn loss is averaged."""

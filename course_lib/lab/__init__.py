@@ -1,5 +1,19 @@
-"""The live lab: train by hand, in a notebook, and watch."""
+"""The live lab: train by hand, in a notebook, and watch. Its sessions work without a widget."""
 
-from course_lib.lab.lab import Lab
+from typing import TYPE_CHECKING, Any
+
+from course_lib.extras import require
+
+if TYPE_CHECKING:
+    from course_lib.lab.lab import Lab
 
 __all__ = ["Lab"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Lab":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("the lab", "ipywidgets", "bqplot", "matplotlib", "pandas")
+    from course_lib.lab.lab import Lab
+
+    return Lab

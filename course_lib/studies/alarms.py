@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from course_lib import checks
+from course_lib.extras import pandas as pd
 from course_lib.probes import SEC_DIRECTIONS
 from course_lib.runs.records import losses, mean_over_heads, probed
 from course_lib.runs.run import Run

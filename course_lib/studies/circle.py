@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from course_lib.data import IGNORED
+from course_lib.extras import pandas as pd
 from course_lib.probes import (
     AttentionGradient,
     attention_gradients,

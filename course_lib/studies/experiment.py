@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
-import pandas as pd
 from tqdm.auto import tqdm
 
 from course_lib.data import load_text
+from course_lib.extras import pandas as pd
 from course_lib.figures.palette import ARM_LABELS
 from course_lib.runs import Run, RunConfig
 from course_lib.studies.alarms import signals

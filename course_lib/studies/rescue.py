@@ -229,7 +229,7 @@ class Rescue:
     def to_frame(self) -> "pd.DataFrame":
         """The trials as a table, by step."""
         trials = sorted(self.trials, key=lambda trial: trial.step)
-        import pandas as pd  # here, as in `records`
+        from course_lib.extras import pandas as pd  # here, as in `records`
 
         return pd.DataFrame([asdict(t) for t in trials], columns=list(Trial.__annotations__))
 

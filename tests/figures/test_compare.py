@@ -5,7 +5,7 @@ import pytest
 from course_lib import preset
 from course_lib.figures.comparison import compare_figure, finding
 from course_lib.figures.palette import ARM_COLORS, ARM_LABELS
-from course_lib.studies.compare import ARMS, ArmResult, compare
+from course_lib.studies.compare_arms import ARMS, ArmResult, compare
 
 
 @pytest.fixture(scope="module")

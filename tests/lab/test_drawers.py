@@ -15,7 +15,7 @@ from course_lib.figures.palette import ARM_COLORS
 from course_lib.lab import Lab
 from course_lib.lab.drawers import keep_drawer
 from course_lib.lab.view.maps import head_picture, strip_picture
-from course_lib.studies.compare import ARMS
+from course_lib.studies.compare_arms import ARMS
 
 from .conftest import SOON, TINY, losses, trained, training, until
 

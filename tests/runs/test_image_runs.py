@@ -13,7 +13,7 @@ from course_lib.figures.comparison import compare_figure
 from course_lib.models import BLOCK_GROUPS, parameter_groups
 from course_lib.optim import bounded_parameters
 from course_lib.runs import Record, judge, probed
-from course_lib.studies.compare import ArmResult
+from course_lib.studies.compare_arms import ArmResult
 
 TINY = {
     "resolution": 28,

@@ -7,7 +7,7 @@ from typing import Any
 from course_lib.lab.session.branches import MOST, Branches, arm_of
 from course_lib.lab.session.session import LOCK, NOTHING, Session, chosen
 from course_lib.runs import Run, RunConfig
-from course_lib.studies.compare import WARMUP, arm_config
+from course_lib.studies.compare_arms import WARMUP, arm_config
 
 SAME = ("task", "text", "seed", "context", "batch", "steps")
 """What the arms of a race have in common."""
@@ -93,8 +93,8 @@ class Branching(Session):
         """Line up arms, which take the place of all branches; `start` trains them in lock step.
 
         Args:
-            arms: up to four: names from `course_lib.studies.compare.ARMS`, made of the controls' settings,
-                or configs.
+            arms: up to four: names from `course_lib.studies.compare_arms.ARMS`, made of the controls'
+                settings, or configs.
 
         Raises:
             ValueError: too many arms, none, or arms that do not train on the same data.

@@ -1,0 +1,63 @@
+"""Old module paths go on working for one version: importing one warns and gives the module that it became."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+
+MOVED = {
+    "course_lib.sharding": "course_lib.distributed.sharding",
+    "course_lib.training": "course_lib.runs",
+    "course_lib.training.code": "course_lib.runs.to_script",
+    "course_lib.training.compare": "course_lib.studies.compare_arms",
+    "course_lib.training.distributed": "course_lib.distributed.world",
+    "course_lib.training.rescue": "course_lib.studies.rescue",
+    "course_lib.training.surgery": "course_lib.studies.surgery",
+    "course_lib.training.warning": "course_lib.studies.alarms",
+    "course_lib.plots": "course_lib.figures",
+    "course_lib.probes.attention": "course_lib.probes.attention_maps",
+    "course_lib.probes.floor": "course_lib.probes.entropy_bound",
+    "course_lib.models.groups": "course_lib.models.parameter_groups",
+    "course_lib.data.text": "course_lib.data.corpus",
+}
+"""Old path → new one. A module below an old package that is not named here kept its name."""
+
+
+class _OldPaths(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        new = _new_path(fullname)
+        return None if new is None else spec_from_loader(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = _new_path(spec.name)
+        assert new is not None
+        warnings.warn(
+            f"{spec.name} is now {new}; the old path goes with the next version",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        old = ModuleType(spec.name)
+        old.__dict__.update(vars(import_module(new)))
+        return old
+
+    def exec_module(self, module: ModuleType) -> None:
+        """The module is filled already."""
+
+
+def _new_path(old: str) -> str | None:
+    if old in MOVED:
+        return MOVED[old]
+    package, _, name = old.rpartition(".")
+    return f"{MOVED[package]}.{name}" if package in ("course_lib.training", "course_lib.plots") else None
+
+
+def keep_old_paths() -> None:
+    """Let Python look old paths up."""
+    # First, since an old folder that still holds __pycache__ would count as a package without modules.
+    sys.meta_path.insert(0, _OldPaths())
