@@ -28,7 +28,7 @@ def test_the_names_of_an_old_package_can_be_imported_from_it():
 
 
 def test_a_path_that_never_was_is_not_found():
-    with pytest.raises(ModuleNotFoundError), pytest.warns(DeprecationWarning):
+    with pytest.raises(ModuleNotFoundError), pytest.warns(DeprecationWarning, match="is now course_lib.runs"):
         importlib.import_module("course_lib.training.nothing")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("course_lib.nothing")
