@@ -29,7 +29,7 @@ from course_lib.cli.output import (
     write_records,
 )
 from course_lib.devices import use_available_cores
-from course_lib.distributed.world import World, join, leave
+from course_lib.distributed.process_group import ProcessGroup, destroy_process_group, init_process_group
 from course_lib.runs.config import RunConfig
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
@@ -67,14 +67,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, or go on training; returns the exit status."""
-    world = replace(join(), fsdp=options.fsdp)
-    use_available_cores(world.local_size)
+    process_group = replace(init_process_group(), fsdp=options.fsdp)
+    use_available_cores(process_group.local_world_size)
     try:
-        run = world.agree(lambda: _start(options, world))
+        run = process_group.on_every_rank(lambda: _start(options, process_group))
     except ValueError:
-        leave()
+        destroy_process_group()
         raise
-    if world.size == 1:
+    if process_group.world_size == 1:
         return _train(run, options)
     try:
         # `reported` leaves an exception where torchrun finds it, which ends the other processes and shows it.
@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         print(
-            f"process {world.rank} of {world.size} ends: {type(error).__name__}: {reason}; "
-            f"try --resume, which goes on from the last checkpoint in {options.out}",
+            f"process {process_group.rank} of {process_group.world_size} ends: {type(error).__name__}: "
+            f"{reason}; try --resume, which goes on from the last checkpoint in {options.out}",
             file=sys.stderr,
         )
         return 1
@@ -91,8 +91,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _train(run: Run, options: argparse.Namespace) -> int:
     out: Path = options.out
-    world = run.world
-    if world.first:
+    process_group = run.process_group
+    if process_group.is_main:
         _clear(out, everything=options.force)
     resumed_at = run.updates
     start = perf_counter()
@@ -100,44 +100,44 @@ def _train(run: Run, options: argparse.Namespace) -> int:
     result = ArmResult(_arm(run.config), run, perf_counter() - start)
     run.save(out / CHECKPOINT)
     row: dict[str, Any] = {}
-    if world.first:
-        row = result.to_dict() | {"processes": world.size, "resumed_at": resumed_at}
+    if process_group.is_main:
+        row = result.to_dict() | {"processes": process_group.world_size, "resumed_at": resumed_at}
         write_records(out / "records.csv", [run.to_frame().assign(arm=result.arm)])
         write_json(out / RESULT, row)
         if interrupted:
             done = f"interrupted: {out} keeps {run.updates} steps"
             print(f"{done}; --resume goes on from there", file=sys.stderr)
     text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
-    if world.first:
+    if process_group.is_main:
         if options.json:
             print(json.dumps(row, indent=2))
         else:
             print_table([result], [text])
             print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
-    world.any(False)  # all processes end together, once everything is written
-    leave()
+    process_group.any_rank(False)  # all processes end together, once everything is written
+    destroy_process_group()
     return INTERRUPTED if interrupted else 0
 
 
-def _start(options: argparse.Namespace, world: World) -> Run:
+def _start(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
     """The run to train, new or resumed; nothing has been overwritten so far."""
     checks.count("save-every", options.save_every)
     if options.resume:
         if options.force:
             raise ValueError("--resume and --force are both given: expected one; --force begins anew")
-        run = _resumed(options, world)
+        run = _resumed(options, process_group)
     else:
         own = given(options)
         config = preset(options.preset or preset_of(own.get("model"), own.get("task")), **own)
         if not options.force:
             check_unused(options.out)
-        run = Run(config, world)
-    if world.first:
+        run = Run(config, process_group)
+    if process_group.is_main:
         make_folder(options.out)
     return run
 
 
-def _resumed(options: argparse.Namespace, world: World) -> Run:
+def _resumed(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
     path = options.out / CHECKPOINT
     check_folder(options.out)
     if not path.exists():
@@ -157,7 +157,7 @@ def _resumed(options: argparse.Namespace, world: World) -> Run:
                 f"{field.name} is {new!r}: expected {old!r}, as {path} was saved with; "
                 "leave out all hyperparameters and the preset to resume it, or train into another folder"
             )
-    run = Run(replace(saved, device=own.get("device", saved.device)), world)
+    run = Run(replace(saved, device=own.get("device", saved.device)), process_group)
     run.restore(snapshot)
     return run
 
@@ -175,13 +175,13 @@ def _step(run: Run, out: Path, save_every: int) -> bool:
     """Make the steps that are left and write the checkpoints; whether Ctrl-C ended it is returned."""
     arm = _arm(run.config)
     progress = Progress(run.config.steps)
-    with closing(progress), Interrupt(run.world) as interrupt:
+    with closing(progress), Interrupt(run.process_group) as interrupt:
         for record in run:
-            if run.world.first:
+            if run.process_group.is_main:
                 progress(arm, run, record)
             if run.updates % save_every == 0 and not run.finished:
                 run.save(out / CHECKPOINT)
-            if run.world.any(interrupt.asked):
+            if run.process_group.any_rank(interrupt.asked):
                 return not run.finished
     return False
 
@@ -194,8 +194,8 @@ def _arm(config: RunConfig) -> str:
 class Interrupt:
     """Ctrl-C is kept until a step is complete, so that the run can be saved whole; a second one is not."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, process_group: ProcessGroup) -> None:
+        self.process_group = process_group
         self.asked = False
 
     def __enter__(self) -> "Interrupt":
@@ -209,6 +209,6 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
-        if self.asked and self.world.size == 1:
+        if self.asked and self.process_group.world_size == 1:
             raise KeyboardInterrupt
         self.asked = True

@@ -118,7 +118,7 @@ def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str
 
 def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
     for result in results:
-        steps, values = probed(result.run.records, "sigma_ratio")
+        steps, values = probed(result.run.records, "rho_applied")
         if len(steps) == 0:
             continue
         inside = ["blocks." in name for name in result.run.matrices]

@@ -1,5 +1,6 @@
 """Runs: what they are made of, how they go, what became of them."""
 
+from course_lib.deprecated import renamed_in_module
 from course_lib.runs.config import MODELS, OPTIMIZERS, GroupSettings, RunConfig
 from course_lib.runs.presets import PRESETS, preset
 from course_lib.runs.records import (
@@ -38,3 +39,5 @@ __all__ = [
     "probed",
     "to_frame",
 ]
+
+__getattr__ = renamed_in_module(__name__, Score=Evaluation)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
+from course_lib.deprecated import renamed
+from course_lib.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from course_lib.distributed.sharding import copies, sharded_like
-from course_lib.distributed.world import ALONE, World
 from course_lib.models import (
     BLOCK_GROUPS,
     GPT,
@@ -67,6 +68,7 @@ class Evaluation(NamedTuple):
     """Share of images whose class is named rightly; None where there are no images."""
 
 
+@renamed(write="generate", score="evaluate", frame="to_frame", world="process_group")
 class Run:
     """A training run that can be stopped, changed, copied and resumed between any two steps.
 
@@ -76,33 +78,34 @@ class Run:
 
     Args:
         config: what the run is made of, most easily from `course_lib.preset`.
-        world: the processes that make the run together, each of them its own `Run` of the same config, and
-            every step, snapshot and fork at the same time. Each trains on its share of `config.batch`; all
-            have the same weights and, but for rounding, the same records as one process alone would. Where
-            `world.fsdp` spreads the weights, they also look, validate, write and save at the same time.
+        process_group: the processes that make the run together. Each of them makes its own `Run` of the same
+            config, and every step, snapshot and fork at the same time. Each trains on its share of
+            `config.batch`; all have the same weights and, but for rounding, the same records as one process
+            alone would. If `process_group.fsdp` spreads the weights, they also observe, evaluate, generate
+            and save at the same time.
 
     Raises:
         ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
     """
 
-    def __init__(self, config: RunConfig, world: World = ALONE) -> None:
+    def __init__(self, config: RunConfig, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         if not isinstance(config, RunConfig):
             raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
         self.origin = config
         """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
-        self.world = world
-        world.share(config.batch)
-        self.device = world.device(config.device)
+        self.process_group = process_group
+        process_group.local_batch_size(config.batch)
+        self.device = process_group.device(config.device)
         self.task = make_task(
             config.task, config.context, config.seed, config.text, config.folder, config.augment
         )
         self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
-        sizes = config.model_config(self.task.vocab, channels=self._probe_inputs.shape[1])
+        sizes = config.model_config(self.task.n_outputs, channels=self._probe_inputs.shape[1])
         self.model = _MODELS[config.model](sizes, generator).to(self.device)
-        world.shard(self.model, blocks(self.model))
+        process_group.shard(self.model, blocks(self.model))
         self.sites = attention_sites(self.model)
         self.reference_ranks = _reference_ranks(self.model)
         """What the rank of each layer's map is quoted against (`course_lib.probes.reference_rank`)."""
@@ -119,10 +122,10 @@ class Run:
 
     @cached_property
     def _trained(self) -> nn.Module:
-        """The model, with its gradients averaged over the world."""
+        """The model, with its gradients averaged over the processes."""
         # Made at the first step, so that building a run waits for no other process.
         # Uniform attention leaves W_q and W_k without a gradient.
-        return self.world.replicate(self.model, unused=self.config.attention == "uniform")
+        return self.process_group.replicate(self.model, unused=self.config.attention == "uniform")
 
     @property
     def finished(self) -> bool:
@@ -154,11 +157,11 @@ class Run:
 
     def _update_and_record(self) -> Record:
         every = self.config.probe_every
-        probing = self._can_look and every > 0 and self.updates % every == 0
+        probing = self._has_values and every > 0 and self.updates % every == 0
         probes = self._observed() if probing else NO_PROBES
         self._set_learning_rates()
-        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
-        loss, accuracy = self._score(batch, self._trained)
+        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
+        loss, accuracy = self._loss_and_accuracy(batch, self._trained)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip is not None:
@@ -167,28 +170,30 @@ class Run:
         self.optimizer.step()
         if step_probe is not None:
             probes = {**probes, **self._measured(step_probe)}
-        loss, accuracy = self._over_the_world(loss.detach(), accuracy)
+        loss, accuracy = self._over_all_processes(loss.detach(), accuracy)
         record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
         self.updates += 1
         return record
 
     def _last_record(self) -> Record:
-        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
+        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
-            loss, accuracy = self._over_the_world(*self._score(batch, self.model))
-        probes = self._observed() if self._can_look and self.config.probe_every else NO_PROBES
-        validated = self.evaluate() if self._can_look else Evaluation(np.nan, None)
+            loss, accuracy = self._over_all_processes(*self._loss_and_accuracy(batch, self.model))
+        probes = self._observed() if self._has_values and self.config.probe_every else NO_PROBES
+        validated = self.evaluate() if self._has_values else Evaluation(np.nan, None)
         return Record(
             self.updates,
             self.current_lr(),
             loss,
             probes,
-            validated.loss if self._can_look else None,
+            validated.loss if self._has_values else None,
             accuracy,
             validated.accuracy,
         )
 
-    def _score(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    def _loss_and_accuracy(
+        self, batch: tuple[Tensor, Tensor], model: nn.Module
+    ) -> tuple[Tensor, Tensor | None]:
         """Loss of a batch and, of images, the share that the model is right about."""
         inputs, targets = self._to_device(batch)
         logits = model(inputs)
@@ -197,21 +202,23 @@ class Run:
             return loss, None
         return loss, (logits.detach().argmax(-1) == targets).float().mean()
 
-    def _over_the_world(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.world.mean(loss), None if accuracy is None else self.world.mean(accuracy)
+    def _over_all_processes(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.process_group.all_reduce_mean(
+            loss
+        ), None if accuracy is None else self.process_group.all_reduce_mean(accuracy)
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
         if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         inputs = inputs.to(self.device, non_blocking=True)
-        side = self.config.resolution
+        side = self.config.image_size
         if inputs.ndim == 4 and inputs.shape[-1] != side:  # on the device: a large image costs no transfer
             inputs = F.interpolate(inputs, size=(side, side), mode="bilinear", antialias=True)
         return inputs, targets.to(self.device, non_blocking=True)
 
     @property
-    def _can_look(self) -> bool:
+    def _has_values(self) -> bool:
         """Whether tensors have values to look at; those on the `meta` device have shapes alone."""
         return self.device.type != "meta"
 
@@ -303,9 +310,9 @@ class Run:
         # Arrays of their own are half as large as views of tensors, which a record would keep alive.
         values = {q: v.cpu().numpy().copy() for q, v in probe.measure(decay).items()}
         if reports:
-            wanted = [reports[n].rho.item() if n in reports else np.nan for n in self.matrices]
+            wanted = [reports[n].rho_requested.item() if n in reports else np.nan for n in self.matrices]
             used = [reports[n].lr.item() if n in reports else np.nan for n in self.matrices]
-            values["rho"] = np.array(wanted, dtype=np.float32)
+            values["rho_requested"] = np.array(wanted, dtype=np.float32)
             values["lr_used"] = np.array(used, dtype=np.float32)
         return values
 
@@ -314,10 +321,12 @@ class Run:
         """Loss and accuracy on the validation data: the same 64 sequences every time, or all test images."""
         n = self.task.validation_size
         inputs, targets = self.task.batch(0, n, "validation")
-        size = self.world.share(self.config.batch)  # what the memory of one process is known to hold
+        size = self.process_group.local_batch_size(
+            self.config.batch
+        )  # what the memory of one process is known to hold
         loss, right = 0.0, 0.0
         for batch in zip(inputs.split(size), targets.split(size), strict=True):
-            part, accuracy = self._score(batch, self.model)
+            part, accuracy = self._loss_and_accuracy(batch, self.model)
             loss += part.item() * len(batch[0])
             right += 0.0 if accuracy is None else accuracy.item() * len(batch[0])
         return Evaluation(loss / n, right / n if targets.ndim == 1 else None)
@@ -465,7 +474,7 @@ class Run:
         Raises:
             ValueError: a model with these fields has other parameters, or `steps` is less than are made.
         """
-        other = Run(replace(self.config, **overrides), self.world)
+        other = Run(replace(self.config, **overrides), self.process_group)
         other._restore(self.snapshot())
         settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
         for name in overrides:
@@ -482,13 +491,15 @@ class Run:
         Of many processes the first one writes. A sharded run (FSDP2) is gathered for it, as for `snapshot`:
         all have to call this. The file is the same, whatever number of processes has made it.
         """
-        if self.world.first or self.world.sharded:
+        if self.process_group.is_main or self.process_group.sharded:
             snapshot = self.snapshot()
-            if self.world.first:
+            if self.process_group.is_main:
                 snapshot.save(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None, world: World = ALONE) -> "Run":
+    def load(
+        cls, path: str | Path, *, device: str | None = None, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> "Run":
         """A run from a file, ready to go on from where it was saved, on `device` if one is given.
 
         It may go on in more or fewer processes than it was saved by, sharded or not.
@@ -498,7 +509,7 @@ class Run:
         """
         snapshot = Snapshot.load(path)
         config = snapshot.config if device is None else replace(snapshot.config, device=device)
-        run = cls(config, world)
+        run = cls(config, process_group)
         run.restore(snapshot)
         return run
 

@@ -94,7 +94,7 @@ class Cure:
         return cured
 
     def _put_back(self, run: Run) -> None:
-        first = dict(Run(run.config, run.world).model.named_parameters())
+        first = dict(Run(run.config, run.process_group).model.named_parameters())
         members = parameter_groups(run.model)
         for group in self.put_back:
             for name, parameter in members.get(group, {}).items():
