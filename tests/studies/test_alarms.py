@@ -93,7 +93,7 @@ def test_a_relative_alarm_looks_at_multiples_of_the_first_value():
 
 @pytest.mark.parametrize(
     ("thresholds", "words"),
-    [({"rank": 1.0}, "threshold is 'rank'"), ({"rho_applied": -1}, "threshold of 'rho' is -1")],
+    [({"rank": 1.0}, "threshold is 'rank'"), ({"rho_applied": -1}, "threshold of 'rho_applied' is -1")],
 )
 def test_thresholds_out_of_range_are_refused(thresholds, words):
     with pytest.raises(ValueError, match=words):
