@@ -95,7 +95,7 @@ def training(model, run: Run):
     numbers = count()
 
     def step():
-        inputs, targets = run._to_device(run.task.batch(next(numbers), run.config.batch))
+        inputs, targets = run.to_device(run.task.batch(next(numbers), run.config.batch))
         logits = model(inputs).logits
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
         optimizer.zero_grad()

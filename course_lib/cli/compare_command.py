@@ -23,7 +23,7 @@ from course_lib.cli.output import (
 )
 from course_lib.devices import use_available_cores
 from course_lib.distributed.process_group import ProcessGroup
-from course_lib.runs.interrupt import uninterrupted
+from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
 from course_lib.studies.compare import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with closing(progress):
             for result in compare(base, arms, warmup=options.warmup, each_step=progress):
-                with uninterrupted():
+                with DeferredInterrupt():
                     results.append(result)
                     _write(out, results)
     except KeyboardInterrupt:

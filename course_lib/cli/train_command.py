@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import signal
 import sys
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
-from types import FrameType, TracebackType
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import record as reported
@@ -31,6 +30,7 @@ from course_lib.cli.output import (
 from course_lib.devices import use_available_cores
 from course_lib.distributed.process_group import ProcessGroup, destroy_process_group, init_process_group
 from course_lib.runs.config import RunConfig
+from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
@@ -65,8 +65,33 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_config_options(command)
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class TrainOptions:
+    """What was given on the command line, parsed and checked."""
+
+    out: Path
+    save_every: int
+    force: bool
+    resume: bool
+    json: bool
+    fsdp: bool
+    preset: str | None
+    fields: Mapping[str, Any]
+    """The fields of a `RunConfig` that were given."""
+
+    @classmethod
+    def parse(cls, options: argparse.Namespace) -> "TrainOptions":
+        """Raises a ValueError if options do not go together; the folder is looked at later."""
+        checks.count("save-every", options.save_every)
+        if options.resume and options.force:
+            raise ValueError("--resume and --force are both given: expected one; --force begins anew")
+        own = {field.name: getattr(options, field.name) for field in fields(cls) if field.name != "fields"}
+        return cls(**own, fields=given(options))
+
+
+def run(namespace: argparse.Namespace) -> int:
     """Train, or go on training; returns the exit status."""
+    options = TrainOptions.parse(namespace)
     process_group = replace(init_process_group(), fsdp=options.fsdp)
     use_available_cores(process_group.local_world_size)
     try:
@@ -89,45 +114,12 @@ def run(options: argparse.Namespace) -> int:
         return 1
 
 
-def _train(run: Run, options: argparse.Namespace) -> int:
-    out: Path = options.out
-    process_group = run.process_group
-    if process_group.is_main:
-        _clear(out, everything=options.force)
-    resumed_at = run.updates
-    start = perf_counter()
-    interrupted = _step(run, out, options.save_every)
-    result = ArmResult(_arm(run.config), run, perf_counter() - start)
-    run.save(out / CHECKPOINT)
-    row: dict[str, Any] = {}
-    if process_group.is_main:
-        row = result.to_dict() | {"processes": process_group.world_size, "resumed_at": resumed_at}
-        write_records(out / "records.csv", [run.to_frame().assign(arm=result.arm)])
-        write_json(out / RESULT, row)
-        if interrupted:
-            done = f"interrupted: {out} keeps {run.updates} steps"
-            print(f"{done}; --resume goes on from there", file=sys.stderr)
-    text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
-    if process_group.is_main:
-        if options.json:
-            print(json.dumps(row, indent=2))
-        else:
-            print_table([result], [text])
-            print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
-    process_group.any_rank(False)  # all processes end together, once everything is written
-    destroy_process_group()
-    return INTERRUPTED if interrupted else 0
-
-
-def _start(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
+def _start(options: TrainOptions, process_group: ProcessGroup) -> Run:
     """The run to train, new or resumed; nothing has been overwritten so far."""
-    checks.count("save-every", options.save_every)
+    own = options.fields
     if options.resume:
-        if options.force:
-            raise ValueError("--resume and --force are both given: expected one; --force begins anew")
         run = _resumed(options, process_group)
     else:
-        own = given(options)
         config = preset(options.preset or preset_of(own.get("model"), own.get("task")), **own)
         if not options.force:
             check_unused(options.out)
@@ -137,7 +129,7 @@ def _start(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
     return run
 
 
-def _resumed(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
+def _resumed(options: TrainOptions, process_group: ProcessGroup) -> Run:
     path = options.out / CHECKPOINT
     check_folder(options.out)
     if not path.exists():
@@ -147,8 +139,7 @@ def _resumed(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
         )
     snapshot = Snapshot.load(path)
     saved = snapshot.config
-    own = given(options)
-    wanted = replace(preset(options.preset) if options.preset else saved, **own)
+    wanted = replace(preset(options.preset) if options.preset else saved, **options.fields)
     for field in fields(RunConfig):
         old, new = getattr(saved, field.name), getattr(wanted, field.name)
         # The device may differ: a run can move to another machine.
@@ -157,9 +148,39 @@ def _resumed(options: argparse.Namespace, process_group: ProcessGroup) -> Run:
                 f"{field.name} is {new!r}: expected {old!r}, as {path} was saved with; "
                 "leave out all hyperparameters and the preset to resume it, or train into another folder"
             )
-    run = Run(replace(saved, device=own.get("device", saved.device)), process_group)
+    run = Run(replace(saved, device=options.fields.get("device", saved.device)), process_group)
     run.restore(snapshot)
     return run
+
+
+def _train(run: Run, options: TrainOptions) -> int:
+    """Make the steps that are left, write what they come to, and return the exit status."""
+    out, main = options.out, run.process_group.is_main
+    if main:
+        _clear(out, everything=options.force)
+    resumed_at = run.updates
+    start = perf_counter()
+    interrupted = _step(run, options)
+    result = ArmResult(_arm(run.config), run, perf_counter() - start)
+    run.save(out / CHECKPOINT)
+    row: dict[str, Any] = {}
+    if main:
+        row = {**result.to_dict(), "processes": run.process_group.world_size, "resumed_at": resumed_at}
+        write_records(out / "records.csv", [run.to_frame().assign(arm=result.arm)])
+        write_json(out / RESULT, row)
+        if interrupted:
+            done = f"interrupted: {out} keeps {run.updates} steps"
+            print(f"{done}; --resume goes on from there", file=sys.stderr)
+    text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
+    if main:
+        if options.json:
+            print(json.dumps(row, indent=2))
+        else:
+            print_table([result], [text])
+            print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
+    run.process_group.any_rank(False)  # all processes end together, once everything is written
+    destroy_process_group()
+    return INTERRUPTED if interrupted else 0
 
 
 def _clear(out: Path, everything: bool) -> None:
@@ -171,17 +192,19 @@ def _clear(out: Path, everything: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def _step(run: Run, out: Path, save_every: int) -> bool:
-    """Make the steps that are left and write the checkpoints; whether Ctrl-C ended it is returned."""
-    arm = _arm(run.config)
+def _step(run: Run, options: TrainOptions) -> bool:
+    """Make the steps that are left and write the checkpoints; returns whether Ctrl-C ended them early."""
+    arm, processes = _arm(run.config), run.process_group
     progress = Progress(run.config.steps)
-    with closing(progress), Interrupt(run.process_group) as interrupt:
+    # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
+    alone = processes.world_size == 1
+    with closing(progress), DeferredInterrupt(consume=True, second_breaks=alone) as interrupt:
         for record in run:
-            if run.process_group.is_main:
+            if processes.is_main:
                 progress(arm, run, record)
-            if run.updates % save_every == 0 and not run.finished:
-                run.save(out / CHECKPOINT)
-            if run.process_group.any_rank(interrupt.asked):
+            if run.updates % options.save_every == 0 and not run.finished:
+                run.save(options.out / CHECKPOINT)
+            if processes.any_rank(interrupt.asked):
                 return not run.finished
     return False
 
@@ -189,26 +212,3 @@ def _step(run: Run, out: Path, save_every: int) -> bool:
 def _arm(config: RunConfig) -> str:
     """The run's name in tables, as `compare` would call it."""
     return f"{config.optimizer}-warmup" if config.warmup else config.optimizer
-
-
-class Interrupt:
-    """Ctrl-C is kept until a step is complete, so that the run can be saved whole; a second one is not."""
-
-    def __init__(self, process_group: ProcessGroup) -> None:
-        self.process_group = process_group
-        self.asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
-        if self.asked and self.process_group.world_size == 1:
-            raise KeyboardInterrupt
-        self.asked = True

@@ -28,7 +28,7 @@ class StepProbe:
         self.before = {name: p.detach().clone() for name, p in matrices.items()}
 
     @torch.no_grad()
-    def measure(self, decay: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+    def measure(self, decay: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor]:
         """`MATRIX_QUANTITIES`, each (matrices,), in the order of the matrices.
 
         Args:

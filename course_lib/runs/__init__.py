@@ -13,10 +13,12 @@ from course_lib.runs.records import (
 )
 from course_lib.runs.run import Evaluation, Run
 from course_lib.runs.schedule import SCHEDULES
-from course_lib.runs.snapshot import Change, Snapshot
+from course_lib.runs.settings import LIVE_SETTINGS, Change
+from course_lib.runs.snapshot import Snapshot
 from course_lib.runs.verdict import VERDICTS, LayerState, Verdict, judge
 
 __all__ = [
+    "LIVE_SETTINGS",
     "MODELS",
     "OPTIMIZERS",
     "PRESETS",

@@ -6,7 +6,6 @@ the SHA-256 of that text and of all tensors, so that a truncated or altered file
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from course_lib.atomic import write_atomically
-from course_lib.runs.config import RENAMED, GroupSettings, RunConfig
+from course_lib.runs.config import RENAMED, RunConfig
 from course_lib.runs.records import NO_PROBES, Record, Values
+from course_lib.runs.settings import Change, Settings
 
 FORMAT = 5
 """1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
@@ -27,25 +27,6 @@ know how a fork had begun. 4 is still read: it had other names for some quantiti
 
 _FORMAT_4_PROBES = {"rho": "rho_requested", "sigma_ratio": "rho_applied"}
 """Quantity in a file of format 4 → its name now."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be changed between steps."""
-
-    lr: float
-    warmup: int
-    tau: float | None
-    groups: Mapping[str, GroupSettings]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A setting that was changed in mid-run."""
-
-    step: int
-    setting: str
-    value: Any
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def test_the_bound_holds(model):
 
 def test_images_are_scaled_to_the_resolution():
     run = Run(tiny("vit", image_size=56, patch=14))
-    inputs, _ = run._to_device(run.task.batch(0, 8))
+    inputs, _ = run.to_device(run.task.batch(0, 8))
     assert inputs.shape == (8, 1, 56, 56)
     small, _ = run.task.batch(0, 8)
     torch.testing.assert_close(F.avg_pool2d(inputs, 2), small, rtol=0, atol=0.75)  # the same pictures

@@ -14,7 +14,7 @@ from course_lib.lab.view.bqplot_marks import (
     round_decades,
     set_line,
 )
-from course_lib.models.parameter_groups import BLOCK_GROUPS, group_of
+from course_lib.models.parameter_groups import group_of
 from course_lib.runs import Record, Run
 from course_lib.runs.records import layer_of
 
@@ -107,17 +107,9 @@ class StepSizes:
             return applied, np.zeros(len(applied), dtype=bool)
         requested = record.probes["rho_requested"][self._at].astype(np.float64)
         names = [list(run.matrices)[i] for i in self._at]
-        taus = np.array([_tau_of(run, name) for name in names])
+        taus = np.array([run.tau_of(group_of(name)) for name in names], dtype=np.float64)  # None: NaN
         cut = requested > taus
         return np.where(np.isfinite(requested), requested, applied), cut
-
-
-def _tau_of(run: Run, name: str) -> float:
-    """τ of a matrix, infinite where it has none."""
-    group = group_of(name)
-    shared = run.tau if group in BLOCK_GROUPS else None
-    tau = run.settings.groups.get(group, {}).get("tau", shared)
-    return np.inf if tau is None else tau
 
 
 def _last_stepped(run: Run) -> Record | None:
