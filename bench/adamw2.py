@@ -83,7 +83,7 @@ def gpt2_shapes(lr: float, rounds: int, device: str) -> tuple[pd.DataFrame, floa
     contestants = {name: o.step for name, o in optimizers.items()}
     contestants["products"] = lambda: products(optimizers["adamw2"])
     times = alternate(contestants, rounds, warmup=3)
-    cut = [bool(r.bound) for r in optimizers["adamw2"].last_step.values()]
+    cut = [bool(r.cut) for r in optimizers["adamw2"].last_step.values()]
     return with_best(times), sum(cut) / len(cut)
 
 

@@ -47,14 +47,14 @@ def vit(run: Run):
     """ViT with the sizes of `run`, whose patches come from one convolution."""
     c = run.config
     config = ViTConfig(
-        image_size=c.resolution,
+        image_size=c.image_size,
         patch_size=c.patch,
         num_channels=1,
         hidden_size=c.d_model,
         intermediate_size=4 * c.d_model,
         num_hidden_layers=c.layers,
         num_attention_heads=c.heads,
-        num_labels=run.task.vocab,
+        num_labels=run.task.n_classes,
         qkv_bias=False,
         attn_implementation="sdpa",
     )
@@ -65,14 +65,14 @@ def swin(run: Run, kernel: str):
     """Swin with the sizes of `run`."""
     c = run.config
     config = SwinConfig(
-        image_size=c.resolution,
+        image_size=c.image_size,
         patch_size=c.patch,
         num_channels=1,
         embed_dim=c.d_model,
         depths=list(c.depths),
         num_heads=[c.heads << stage for stage in range(len(c.depths))],
         window_size=c.window,
-        num_labels=run.task.vocab,
+        num_labels=run.task.n_classes,
         qkv_bias=False,
         hidden_dropout_prob=0.0,
         drop_path_rate=0.0,
@@ -95,7 +95,7 @@ def training(model, run: Run):
     numbers = count()
 
     def step():
-        inputs, targets = run._to_device(run.task.batch(next(numbers), run.config.batch))
+        inputs, targets = run.to_device(run.task.batch(next(numbers), run.config.batch))
         logits = model(inputs).logits
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
         optimizer.zero_grad()

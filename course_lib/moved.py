@@ -14,7 +14,7 @@ MOVED = {
     "course_lib.training": "course_lib.runs",
     "course_lib.training.code": "course_lib.runs.to_script",
     "course_lib.training.compare": "course_lib.studies.compare_arms",
-    "course_lib.training.distributed": "course_lib.distributed.world",
+    "course_lib.training.distributed": "course_lib.distributed.process_group",
     "course_lib.training.rescue": "course_lib.studies.rescue",
     "course_lib.training.surgery": "course_lib.studies.surgery",
     "course_lib.training.warning": "course_lib.studies.alarms",

@@ -93,7 +93,7 @@ def test_every_hyperparameter_has_an_option(tmp_path, capsys):
             assert f"--{name.replace('_', '-')}" in text
 
 
-IMAGES = ["--d-model=16", "--heads=2", "--resolution=28", "--patch=7", "--stem=patch", "--batch=4"]
+IMAGES = ["--d-model=16", "--heads=2", "--image-size=28", "--patch=7", "--stem=patch", "--batch=4"]
 IMAGES += ["--probe-every=3", "--steps=6", "--warmup=2"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from course_lib.cli import compare_command, train_command
 from course_lib.cli.options import Parser
 from course_lib.cli.output import INTERRUPTED
-from course_lib.distributed.world import launched
+from course_lib.distributed.process_group import ProcessGroup
 
 PROGRAM = "python -m course_lib"
 
@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except ValueError as error:
-        # In a run of many processes all know of the error (World.agree): one of them tells it.
-        if launched().first:
+        # In a run of many processes all know of the error (ProcessGroup.on_every_rank): one of them tells it.
+        if ProcessGroup.from_environment().is_main:
             print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -22,8 +22,8 @@ from course_lib.cli.output import (
     write_records,
 )
 from course_lib.devices import use_available_cores
-from course_lib.distributed.world import launched
-from course_lib.runs.interrupt import uninterrupted
+from course_lib.distributed.process_group import ProcessGroup
+from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
 from course_lib.studies.compare_arms import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
 
@@ -41,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train the arms and write what they leave; returns the exit status."""
-    if (size := launched().size) > 1:
+    if (size := ProcessGroup.from_environment().world_size) > 1:
         raise ValueError(f"compare is started in {size} processes: expected 1; try train, which shares a run")
     own = given(options)
     own.pop("warmup")  # of the arms that have one; a config of its own would give it to all
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with closing(progress):
             for result in compare(base, arms, warmup=options.warmup, each_step=progress):
-                with uninterrupted():
+                with DeferredInterrupt():
                     results.append(result)
                     _write(out, results)
     except KeyboardInterrupt:

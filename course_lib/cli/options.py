@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from course_lib import checks
 from course_lib.data import IMAGE_TASKS
-from course_lib.distributed.world import launched
-from course_lib.runs.config import RunConfig
+from course_lib.distributed.process_group import ProcessGroup
+from course_lib.runs.config import RENAMED, RunConfig
 from course_lib.runs.presets import PRESETS
 
 PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name; vit for images; or live)"
@@ -20,7 +20,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # All processes of a run are given the same words: one of them tells what is wrong.
-        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n" if launched().first else None)
+        told = ProcessGroup.from_environment().is_main
+        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n" if told else None)
 
 
 def add_config_options(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
@@ -54,8 +55,9 @@ def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text:
         kind = {"type": _number, "nargs": len(default), "metavar": "BETA"}
     elif isinstance(default, float) or name == "clip":
         kind = {"type": _number_or_off if name in ("tau", "clip") else _number}
-    flag = f"--{name.replace('_', '-')}"
-    command.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind)
+    names = (name, *(old for old, new in RENAMED.items() if new == name))
+    flags = [f"--{name.replace('_', '-')}" for name in names]
+    command.add_argument(*flags, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind)
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:

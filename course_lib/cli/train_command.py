@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import signal
 import sys
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
-from types import FrameType, TracebackType
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import record as reported
@@ -29,8 +28,9 @@ from course_lib.cli.output import (
     write_records,
 )
 from course_lib.devices import use_available_cores
-from course_lib.distributed.world import World, join, leave
+from course_lib.distributed.process_group import ProcessGroup, destroy_process_group, init_process_group
 from course_lib.runs.config import RunConfig
+from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
@@ -65,16 +65,41 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_config_options(command)
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class TrainOptions:
+    """What was given on the command line, parsed and checked."""
+
+    out: Path
+    save_every: int
+    force: bool
+    resume: bool
+    json: bool
+    fsdp: bool
+    preset: str | None
+    fields: Mapping[str, Any]
+    """The fields of a `RunConfig` that were given."""
+
+    @classmethod
+    def parse(cls, options: argparse.Namespace) -> "TrainOptions":
+        """Raises a ValueError if options do not go together; the folder is looked at later."""
+        checks.count("save-every", options.save_every)
+        if options.resume and options.force:
+            raise ValueError("--resume and --force are both given: expected one; --force begins anew")
+        own = {field.name: getattr(options, field.name) for field in fields(cls) if field.name != "fields"}
+        return cls(**own, fields=given(options))
+
+
+def run(namespace: argparse.Namespace) -> int:
     """Train, or go on training; returns the exit status."""
-    world = replace(join(), fsdp=options.fsdp)
-    use_available_cores(world.local_size)
+    options = TrainOptions.parse(namespace)
+    process_group = replace(init_process_group(), fsdp=options.fsdp)
+    use_available_cores(process_group.local_world_size)
     try:
-        run = world.agree(lambda: _start(options, world))
+        run = process_group.on_every_rank(lambda: _start(options, process_group))
     except ValueError:
-        leave()
+        destroy_process_group()
         raise
-    if world.size == 1:
+    if process_group.world_size == 1:
         return _train(run, options)
     try:
         # `reported` leaves an exception where torchrun finds it, which ends the other processes and shows it.
@@ -82,62 +107,29 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         print(
-            f"process {world.rank} of {world.size} ends: {type(error).__name__}: {reason}; "
-            f"try --resume, which goes on from the last checkpoint in {options.out}",
+            f"process {process_group.rank} of {process_group.world_size} ends: {type(error).__name__}: "
+            f"{reason}; try --resume, which goes on from the last checkpoint in {options.out}",
             file=sys.stderr,
         )
         return 1
 
 
-def _train(run: Run, options: argparse.Namespace) -> int:
-    out: Path = options.out
-    world = run.world
-    if world.first:
-        _clear(out, everything=options.force)
-    resumed_at = run.updates
-    start = perf_counter()
-    interrupted = _step(run, out, options.save_every)
-    result = ArmResult(_arm(run.config), run, perf_counter() - start)
-    run.save(out / CHECKPOINT)
-    row: dict[str, Any] = {}
-    if world.first:
-        row = result.to_dict() | {"processes": world.size, "resumed_at": resumed_at}
-        write_records(out / "records.csv", [run.to_frame().assign(arm=result.arm)])
-        write_json(out / RESULT, row)
-        if interrupted:
-            done = f"interrupted: {out} keeps {run.updates} steps"
-            print(f"{done}; --resume goes on from there", file=sys.stderr)
-    text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
-    if world.first:
-        if options.json:
-            print(json.dumps(row, indent=2))
-        else:
-            print_table([result], [text])
-            print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
-    world.any(False)  # all processes end together, once everything is written
-    leave()
-    return INTERRUPTED if interrupted else 0
-
-
-def _start(options: argparse.Namespace, world: World) -> Run:
+def _start(options: TrainOptions, process_group: ProcessGroup) -> Run:
     """The run to train, new or resumed; nothing has been overwritten so far."""
-    checks.count("save-every", options.save_every)
+    own = options.fields
     if options.resume:
-        if options.force:
-            raise ValueError("--resume and --force are both given: expected one; --force begins anew")
-        run = _resumed(options, world)
+        run = _resumed(options, process_group)
     else:
-        own = given(options)
         config = preset(options.preset or preset_of(own.get("model"), own.get("task")), **own)
         if not options.force:
             check_unused(options.out)
-        run = Run(config, world)
-    if world.first:
+        run = Run(config, process_group)
+    if process_group.is_main:
         make_folder(options.out)
     return run
 
 
-def _resumed(options: argparse.Namespace, world: World) -> Run:
+def _resumed(options: TrainOptions, process_group: ProcessGroup) -> Run:
     path = options.out / CHECKPOINT
     check_folder(options.out)
     if not path.exists():
@@ -147,8 +139,7 @@ def _resumed(options: argparse.Namespace, world: World) -> Run:
         )
     snapshot = Snapshot.load(path)
     saved = snapshot.config
-    own = given(options)
-    wanted = replace(preset(options.preset) if options.preset else saved, **own)
+    wanted = replace(preset(options.preset) if options.preset else saved, **options.fields)
     for field in fields(RunConfig):
         old, new = getattr(saved, field.name), getattr(wanted, field.name)
         # The device may differ: a run can move to another machine.
@@ -157,9 +148,39 @@ def _resumed(options: argparse.Namespace, world: World) -> Run:
                 f"{field.name} is {new!r}: expected {old!r}, as {path} was saved with; "
                 "leave out all hyperparameters and the preset to resume it, or train into another folder"
             )
-    run = Run(replace(saved, device=own.get("device", saved.device)), world)
+    run = Run(replace(saved, device=options.fields.get("device", saved.device)), process_group)
     run.restore(snapshot)
     return run
+
+
+def _train(run: Run, options: TrainOptions) -> int:
+    """Make the steps that are left, write what they come to, and return the exit status."""
+    out, main = options.out, run.process_group.is_main
+    if main:
+        _clear(out, everything=options.force)
+    resumed_at = run.updates
+    start = perf_counter()
+    interrupted = _step(run, options)
+    result = ArmResult(_arm(run.config), run, perf_counter() - start)
+    run.save(out / CHECKPOINT)
+    row: dict[str, Any] = {}
+    if main:
+        row = {**result.to_dict(), "processes": run.process_group.world_size, "resumed_at": resumed_at}
+        write_records(out / "records.csv", [run.to_frame().assign(arm=result.arm)])
+        write_json(out / RESULT, row)
+        if interrupted:
+            done = f"interrupted: {out} keeps {run.updates} steps"
+            print(f"{done}; --resume goes on from there", file=sys.stderr)
+    text = None if options.json else sample(run)  # by all processes: a sharded model's forward needs them
+    if main:
+        if options.json:
+            print(json.dumps(row, indent=2))
+        else:
+            print_table([result], [text])
+            print(f"written to {out}: {CHECKPOINT}, records.csv, {RESULT}")
+    run.process_group.any_rank(False)  # all processes end together, once everything is written
+    destroy_process_group()
+    return INTERRUPTED if interrupted else 0
 
 
 def _clear(out: Path, everything: bool) -> None:
@@ -171,17 +192,19 @@ def _clear(out: Path, everything: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def _step(run: Run, out: Path, save_every: int) -> bool:
-    """Make the steps that are left and write the checkpoints; whether Ctrl-C ended it is returned."""
-    arm = _arm(run.config)
+def _step(run: Run, options: TrainOptions) -> bool:
+    """Make the steps that are left and write the checkpoints; returns whether Ctrl-C ended them early."""
+    arm, processes = _arm(run.config), run.process_group
     progress = Progress(run.config.steps)
-    with closing(progress), Interrupt(run.world) as interrupt:
+    # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
+    alone = processes.world_size == 1
+    with closing(progress), DeferredInterrupt(consume=True, second_breaks=alone) as interrupt:
         for record in run:
-            if run.world.first:
+            if processes.is_main:
                 progress(arm, run, record)
-            if run.updates % save_every == 0 and not run.finished:
-                run.save(out / CHECKPOINT)
-            if run.world.any(interrupt.asked):
+            if run.updates % options.save_every == 0 and not run.finished:
+                run.save(options.out / CHECKPOINT)
+            if processes.any_rank(interrupt.asked):
                 return not run.finished
     return False
 
@@ -189,26 +212,3 @@ def _step(run: Run, out: Path, save_every: int) -> bool:
 def _arm(config: RunConfig) -> str:
     """The run's name in tables, as `compare` would call it."""
     return f"{config.optimizer}-warmup" if config.warmup else config.optimizer
-
-
-class Interrupt:
-    """Ctrl-C is kept until a step is complete, so that the run can be saved whole; a second one is not."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
-        if self.asked and self.world.size == 1:
-            raise KeyboardInterrupt
-        self.asked = True

@@ -7,6 +7,7 @@ from course_lib.data.symbol_task import SymbolTask
 from course_lib.data.task import IGNORED, Baseline, Task
 from course_lib.data.tasks import IMAGE_TASKS, TASKS, make_task
 from course_lib.data.text_task import TextTask
+from course_lib.deprecated import renamed_in_module
 
 __all__ = [
     "CLASSES",
@@ -25,3 +26,5 @@ __all__ = [
     "load_text",
     "make_task",
 ]
+
+__getattr__ = renamed_in_module(__name__, ReferenceLine=Baseline)

@@ -11,11 +11,13 @@ from torch import Tensor
 from course_lib.data.baselines import baselines
 from course_lib.data.images import CLASSES, ImageSet, Pixels
 from course_lib.data.task import Baseline, generator
+from course_lib.deprecated import renamed
 
 SHIFT = 2
 """Pixels by which a training image is moved at most, in either direction."""
 
 
+@renamed(vocab="n_classes")
 @dataclass(frozen=True)
 class ImageTask:
     """Name the class of an image.
@@ -31,8 +33,10 @@ class ImageTask:
     augmented: bool = True
 
     @property
-    def vocab(self) -> int:
+    def n_classes(self) -> int:
         return len(CLASSES)
+
+    n_outputs = n_classes
 
     @property
     def digest(self) -> str:

@@ -40,6 +40,10 @@ class SymbolTask:
         checks.count("context", self.context, least=least, hint=f" for the task {self.kind!r}")
 
     @property
+    def n_outputs(self) -> int:
+        return self.vocab
+
+    @property
     def digest(self) -> str:
         return f"{self.kind} of {self.vocab} symbols"
 

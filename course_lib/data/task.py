@@ -41,8 +41,8 @@ class Task(Protocol):
     """What a run needs of its data."""
 
     @property
-    def vocab(self) -> int:
-        """Number of symbols, or of classes: what the model chooses from."""
+    def n_outputs(self) -> int:
+        """Number of symbols or classes that the model chooses from: logits of each target."""
 
     @property
     def digest(self) -> str:

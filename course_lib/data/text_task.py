@@ -25,7 +25,10 @@ class TextTask:
 
     @property
     def vocab(self) -> int:
+        """Number of different characters."""
         return len(self.corpus.alphabet)
+
+    n_outputs = vocab
 
     @property
     def digest(self) -> str:

@@ -18,9 +18,9 @@ from course_lib.probes import AttentionSite
 
 
 def _report(*cut: bool) -> BoundReport:
-    bound = torch.tensor(cut if len(cut) > 1 else cut[0])
-    one = torch.ones(bound.shape)
-    return BoundReport(rho=torch.where(bound, 0.2 * one, 0.01 * one), lr=0.01 * one, bound=bound)
+    was_cut = torch.tensor(cut if len(cut) > 1 else cut[0])
+    factor = torch.where(was_cut, 0.25, 1.0)
+    return BoundReport(torch.where(was_cut, 0.2, 0.01), factor, was_cut, lr=0.01 * factor)
 
 
 _LAST_STEP = {

@@ -67,7 +67,7 @@ def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
     figure, ((axis,),) = panels(8, 3.8)
     facts = []
     for i, (arm, run) in enumerate(runs.items()):
-        steps, ratios = probed(run.records, "sigma_ratio")
+        steps, ratios = probed(run.records, "rho_applied")
         qk = [j for j, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
         largest = ratios[:, qk].max(1)
         name = ARM_LABELS.get(arm, arm)

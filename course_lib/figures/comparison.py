@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
+from course_lib.figures.run_charts import smooth
 from course_lib.runs.records import accuracies, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 from course_lib.studies.compare_arms import ArmResult
@@ -62,7 +62,7 @@ def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
         curve = losses(result.run.records)
         axes.plot(
             [r.step for r in result.run.records],
-            _smooth(curve),
+            smooth(curve, SMOOTHING),
             color=ARM_COLORS[result.arm],
             label=ARM_LABELS[result.arm],
         )
@@ -76,7 +76,7 @@ def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
     for result in results:
         color, records = ARM_COLORS[result.arm], result.run.records
         steps = [r.step for r in records]
-        axes.plot(steps, _smooth(accuracies(records)), color=color, label=ARM_LABELS[result.arm])
+        axes.plot(steps, smooth(accuracies(records), SMOOTHING), color=color, label=ARM_LABELS[result.arm])
         if records[-1].val_accuracy is not None:
             axes.plot(steps[-1], records[-1].val_accuracy, "o", color=color, clip_on=False)
     for line in results[0].run.task.references:
@@ -118,7 +118,7 @@ def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str
 
 def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
     for result in results:
-        steps, values = probed(result.run.records, "sigma_ratio")
+        steps, values = probed(result.run.records, "rho_applied")
         if len(steps) == 0:
             continue
         inside = ["blocks." in name for name in result.run.matrices]
@@ -135,10 +135,3 @@ def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
                 fontsize=8,
             )
     axes.set(title="Largest step of a block matrix", ylabel="σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)", yscale="log")
-
-
-def _smooth(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean over the last `SMOOTHING` values, over fewer at the start."""
-    total = np.concatenate([[0.0], np.cumsum(curve)])
-    first = np.maximum(np.arange(1, len(curve) + 1) - SMOOTHING, 0)
-    return (total[1:] - total[first]) / (np.arange(1, len(curve) + 1) - first)

@@ -33,7 +33,7 @@ def examples(run: Run, images: int = SHOWN) -> tuple[Tensor, list[str]]:
     # The last image of each class: those at the front are what the probes look at.
     places = {int(label): i for i, label in enumerate(labels)}
     chosen = [places[c] for c in sorted(places)][:: max(1, len(places) // images)][:images]
-    batch, _ = run._to_device((inputs[chosen], labels[chosen]))
+    batch, _ = run.to_device((inputs[chosen], labels[chosen]))
     return batch, [CLASSES[labels[i]] for i in chosen]
 
 

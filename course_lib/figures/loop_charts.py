@@ -26,7 +26,7 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
 
     Args:
         histories: name → one row per step, with the columns `loss`, and where it was probed `entropy`,
-            `rank` (a multiple of uniform attention's) and `rho` (the largest of any matrix).
+            `rank` (a multiple of uniform attention's) and `rho_applied` (the largest of any matrix).
         line: a reference line's name and loss.
     """
     figure, axes = panels(9.2, 5.6, 2, 2, sharex=True)
@@ -34,7 +34,7 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
     for name, table in histories.items():
         style = {"color": _COLORS.get(name) or next(others), "linewidth": 2, "label": name}
         axes[0, 0].plot(smooth(table["loss"].to_numpy()), **style)
-        for axis, column in zip(axes.flat[1:], ("entropy", "rank", "rho"), strict=True):
+        for axis, column in zip(axes.flat[1:], ("entropy", "rank", "rho_applied"), strict=True):
             axis.plot(table[column].dropna(), **style)
     axes[1, 1].set_yscale("log")
     marks = (line[1], LOW_ENTROPY, LOW_RANK, 1.0)
@@ -49,7 +49,7 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
     figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
     ends = {name: end_loss(table) for name, table in histories.items()}
     below = [name for name, loss in ends.items() if loss < line[1]]
-    first = {name: table["rho"].dropna().iloc[0] for name, table in histories.items()}
+    first = {name: table["rho_applied"].dropna().iloc[0] for name, table in histories.items()}
     steepest = max(first, key=lambda name: first[name])
     title = (
         f"{listed(below) or 'No loop'} end{'s' * (len(below) < 2)} below “{line[0]}”; "

@@ -11,12 +11,14 @@ from course_lib import checks
 STEMS = ("patch", "conv")
 
 
-def check_patch(image: int, patch: int, stem: str) -> None:
+def check_patch(image_size: int, patch: int, stem: str) -> None:
     """Raise a ValueError unless patches of that size fill an image, in pixels, and the stem can make them."""
     checks.choice("stem", stem, STEMS)
-    if image % checks.count("patch", patch):
-        near = checks.nearest_divisor(image, patch)
-        raise ValueError(f"patch is {patch}: expected a divisor of the image's side ({image}); try {near}")
+    if image_size % checks.count("patch", patch):
+        near = checks.nearest_divisor(image_size, patch)
+        raise ValueError(
+            f"patch is {patch}: expected a divisor of the image's side ({image_size}); try {near}"
+        )
     if stem == "conv" and (patch < 2 or patch & (patch - 1)):
         raise ValueError(
             f"patch is {patch}: expected a power of two for the stem 'conv', which halves the image again "
@@ -32,13 +34,14 @@ class PatchEmbedding(nn.Module):
     these pixels (Xiao et al., "Early convolutions help transformers see better", arXiv 2106.14881; GroupNorm
     of one group in place of their BatchNorm, so that an image's tokens depend on that image alone).
 
-    Shapes: images (batch, channels, image, image) → (batch, image/patch, image/patch, d_model).
+    Shapes: images (batch, channels, image_size, image_size) → (batch, side, side, d_model), where side is
+    image_size / patch.
     """
 
-    def __init__(self, image: int, channels: int, patch: int, d_model: int, stem: str = "patch") -> None:
+    def __init__(self, image_size: int, channels: int, patch: int, d_model: int, stem: str = "patch") -> None:
         super().__init__()
-        check_patch(image, patch, stem)
-        self.expected = (channels, image, image)
+        check_patch(image_size, patch, stem)
+        self.expected = (channels, image_size, image_size)
         halvings = patch.bit_length() - 1 if stem == "conv" else 0
         # Half as wide before each halving, as every token stands for a quarter of the pixels.
         widths = [channels, *(max(1, d_model >> (halvings - i)) for i in range(1, halvings + 1))]

@@ -21,8 +21,8 @@ from course_lib.models.patches import PatchEmbedding, check_patch
 class SwinConfig:
     """Sizes of a Swin. Each stage after the first has half the map's side, twice the width and the heads."""
 
-    classes: int
-    image: int = 28
+    n_classes: int
+    image_size: int = 28
     """Side of the images, in pixels."""
     channels: int = 1
     patch: int = 2
@@ -45,10 +45,10 @@ class SwinConfig:
     """LayerNorm on queries and keys."""
 
     def __post_init__(self) -> None:
-        for name in ("classes", "image", "channels", "patch", "d_model", "heads"):
+        for name in ("n_classes", "image_size", "channels", "patch", "d_model", "heads"):
             checks.count(name, getattr(self, name))
         check_depths(self.depths)
-        check_patch(self.image, self.patch, self.stem)
+        check_patch(self.image_size, self.patch, self.stem)
         checks.choice("norm", self.norm, NORM_PLACES)
         checks.choice("attention", self.attention, ATTENTION_KINDS)
         checks.flag("qk_norm", self.qk_norm)
@@ -77,7 +77,7 @@ class SwinConfig:
     @property
     def sides(self) -> tuple[int, ...]:
         """Side of each stage's map, in tokens."""
-        return tuple(self.image // self.patch >> stage for stage in range(len(self.depths)))
+        return tuple(self.image_size // self.patch >> stage for stage in range(len(self.depths)))
 
     def stages(self) -> Iterator[tuple[int, int, int, int]]:
         """(stage, block inside it, width, heads) of every block."""
@@ -181,7 +181,7 @@ def shifted_mask(side: int, window: int, shift: int) -> Tensor:
 
 
 class Swin(nn.Module):
-    """Encoder of windows: images (batch, channels, image, image) → logits (batch, classes).
+    """Encoder of windows: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
     The head reads the mean over the last map's tokens. Positions come from the windows' relative bias.
     """
@@ -189,13 +189,13 @@ class Swin(nn.Module):
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        d = config.d_model
-        self.patch_embedding = PatchEmbedding(config.image, config.channels, config.patch, d, config.stem)
+        d, size = config.d_model, config.image_size
+        self.patch_embedding = PatchEmbedding(size, config.channels, config.patch, d, config.stem)
         self.embedding_norm = nn.LayerNorm(d)
         self.blocks = nn.ModuleList(self.make_blocks())
         last = d << (len(config.depths) - 1)
         self.final_norm = nn.LayerNorm(last) if config.norm == "pre" else nn.Identity()
-        self.head = nn.Linear(last, config.classes, bias=False)
+        self.head = nn.Linear(last, config.n_classes, bias=False)
         init_weights(self, sum(config.depths), generator)
 
     def make_blocks(self) -> Iterator[StageBlock]:

@@ -15,8 +15,8 @@ from course_lib.models.patches import PatchEmbedding, check_patch
 class ViTConfig:
     """Sizes of a ViT."""
 
-    classes: int
-    image: int = 28
+    n_classes: int
+    image_size: int = 28
     """Side of the images, in pixels."""
     channels: int = 1
     patch: int = 4
@@ -34,16 +34,16 @@ class ViTConfig:
     """LayerNorm on queries and keys."""
 
     def __post_init__(self) -> None:
-        for name in ("classes", "image", "channels", "patch", "d_model", "heads", "layers"):
+        for name in ("n_classes", "image_size", "channels", "patch", "d_model", "heads", "layers"):
             checks.count(name, getattr(self, name))
-        check_patch(self.image, self.patch, self.stem)
+        check_patch(self.image_size, self.patch, self.stem)
         checks.choice("norm", self.norm, NORM_PLACES)
         checks.choice("attention", self.attention, ATTENTION_KINDS)
         checks.flag("qk_norm", self.qk_norm)
 
 
 class ViT(nn.Module):
-    """Encoder of patches: images (batch, channels, image, image) → logits (batch, classes).
+    """Encoder of patches: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
     A learned class token stands before the patches, and the head reads what it has become (Dosovitskiy et
     al., arXiv 2010.11929). Positions are learned. Every token sees all tokens.
@@ -52,8 +52,8 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        d = config.d_model
-        self.patch_embedding = PatchEmbedding(config.image, config.channels, config.patch, d, config.stem)
+        d, size = config.d_model, config.image_size
+        self.patch_embedding = PatchEmbedding(size, config.channels, config.patch, d, config.stem)
         self.class_token = nn.Embedding(1, d)
         self.position_embedding = nn.Embedding(self.tokens[0], d)
         self.blocks = nn.ModuleList(
@@ -65,13 +65,13 @@ class ViT(nn.Module):
             for _ in range(config.layers)
         )
         self.final_norm = nn.LayerNorm(d) if config.norm == "pre" else nn.Identity()
-        self.head = nn.Linear(d, config.classes, bias=False)
+        self.head = nn.Linear(d, config.n_classes, bias=False)
         init_weights(self, config.layers, generator)
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """Tokens that the attention of each block looks at: the class token, then the patches by rows."""
-        return ((self.config.image // self.config.patch) ** 2 + 1,) * self.config.layers
+        return ((self.config.image_size // self.config.patch) ** 2 + 1,) * self.config.layers
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embedding(images).flatten(1, 2)

@@ -1,9 +1,10 @@
 """Optimizers with the σ₁ bound."""
 
-from course_lib.optim.adamw2 import AdamW2, BoundReport
-from course_lib.optim.bound import SpectralBound, StepReport
+from course_lib.optim.adamw2 import AdamW2
+from course_lib.optim.bound import SpectralBound
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
 from course_lib.optim.limit import SIGMA_FLOOR
+from course_lib.optim.report import BoundReport, StepReport
 from course_lib.optim.sigma import power_iteration
 
 __all__ = [

@@ -5,7 +5,6 @@ ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cu
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
@@ -18,20 +17,8 @@ from course_lib.distributed.sharding import local
 from course_lib.optim import groups
 from course_lib.optim.bounded import bounded_parameters
 from course_lib.optim.limit import KNOWN, Plan
+from course_lib.optim.report import BoundReport
 from course_lib.optim.stack import Member
-
-
-@dataclass(frozen=True)
-class BoundReport:
-    """What the bound did to a parameter in the last step: 0-dim tensors on its device, (parts,) if split."""
-
-    rho: Tensor
-    """ρ = α σ₁(ΔW)/σ₁(W) with the learning rate as asked for, before any cut. On the CPU, where an upper
-    bound of ρ is enough to see that it does not exceed τ, this is the upper bound."""
-    lr: Tensor
-    """α, the learning rate used."""
-    bound: Tensor
-    """bool: whether ρ exceeded τ, so that α was cut."""
 
 
 class AdamW2(Optimizer):
@@ -167,9 +154,9 @@ class AdamW2(Optimizer):
     def last_step(self) -> dict[str, BoundReport]:
         """Parameter name (its position, where it has no name) → what the bound did in the last step."""
         return {
-            member.name: BoundReport(rho, factor * self._asked[member.name], bound)
+            member.name: BoundReport(rho, factor, cut, lr=factor * self._asked[member.name])
             for chunk in self._plan.chunks
-            for member, (rho, factor, bound) in chunk.reports()
+            for member, (rho, factor, cut) in chunk.reports()
         }
 
     @overload

@@ -6,7 +6,6 @@ ICLR 2025), which states it for AdamW's update; that it is put around whole step
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
@@ -17,24 +16,12 @@ from course_lib.optim import groups
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
 from course_lib.optim.groups import check_matrix, check_tau
 from course_lib.optim.limit import KNOWN, Plan
+from course_lib.optim.report import StepReport
 from course_lib.optim.stack import Member
 
 _KEY = "spectral_bound"
 """Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
 empty one for "first step", and loading would round them to the parameter's precision."""
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What the bound did to one parameter in the last step: 0-dim tensors, (parts,) for a fused one."""
-
-    rho: Tensor
-    """ρ = σ₁(W_new − W_old)/σ₁(W_old) of the step that the optimizer made, before any cut. On the CPU, where
-    an upper bound of ρ is enough to see that it does not exceed τ, this is the upper bound."""
-    factor: Tensor
-    """c in (0, 1], the share of that step that was kept."""
-    bound: Tensor
-    """bool: whether ρ exceeded τ, so that the step was cut."""
 
 
 class SpectralBound(Optimizer):

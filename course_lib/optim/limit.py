@@ -66,7 +66,7 @@ class Chunk:
         self._views = self._collect(known)
         self._versions = [p._version for p in self.parameters]
         self._taus: list[float] = []
-        self.rho = self.factor = self.bound = torch.empty(0)
+        self.rho_requested = self.factor = self.is_cut = torch.empty(0)
 
     @property
     def _host(self) -> bool:
@@ -122,10 +122,10 @@ class Chunk:
             scale = torch.cat([stack.rescale() for stack in self.stacks])
             norm = torch.cat([stack.norm() for stack in self.stacks]) * scale
         self._limit(norm, scale)
-        if not self._host or self.bound.any():
-            factors, bounds = self.factor.split(self._counts), self.bound.split(self._counts)
-            for stack, factor, bound in zip(self.stacks, factors, bounds, strict=True):
-                stack.cut(factor, bound, host=self._host)
+        if not self._host or self.is_cut.any():
+            factors, cuts = self.factor.split(self._counts), self.is_cut.split(self._counts)
+            for stack, factor, cut in zip(self.stacks, factors, cuts, strict=True):
+                stack.cut(factor, cut, host=self._host)
         self._after(0.0, norm)
 
     # --- a step that is added ---------------------------------------------------------------------
@@ -172,9 +172,10 @@ class Chunk:
                 stack.fill()
             scale = torch.ones_like(norm) if scale is None else scale
             self._weight, moved = self._sigmas(norm, scale)
-        self.rho = moved / self._weight.clamp(min=SIGMA_FLOOR)
-        self.bound = self.rho > self._tau  # NaN is no reason to cut: it shows, as it does without a bound
-        self.factor = torch.where(self.bound, self._tau / self.rho, 1.0)
+        self.rho_requested = moved / self._weight.clamp(min=SIGMA_FLOOR)
+        # NaN is no reason to cut: it shows, as it does without a bound.
+        self.is_cut = self.rho_requested > self._tau
+        self.factor = torch.where(self.is_cut, self._tau / self.rho_requested, 1.0)
 
     def _recheck(self) -> None:
         """What was taken over may be of other weights: a restored state's, or those of steps long ago."""
@@ -233,11 +234,11 @@ class Chunk:
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
         """Each parameter's ρ, share kept and whether it was cut in the last step, if that came to its end."""
         row = 0
-        for stack in self.stacks if len(self.rho) else ():
+        for stack in self.stacks if len(self.rho_requested) else ():
             parts = stack.split[1]
             for member in stack.members:
                 each = slice(row, row + parts) if parts > 1 else row
-                yield member, (self.rho[each], self.factor[each], self.bound[each])
+                yield member, (self.rho_requested[each], self.factor[each], self.is_cut[each])
                 row += parts
 
 

@@ -10,7 +10,7 @@ from course_lib.probes.spectrum import sigma_max
 
 MATRIX_QUANTITIES = {
     "weight_sigma": "σ₁(W)",
-    "sigma_ratio": "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)",
+    "rho_applied": "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)",
 }
 """What is measured for each matrix, and how a plot's axis calls it."""
 
@@ -28,7 +28,7 @@ class StepProbe:
         self.before = {name: p.detach().clone() for name, p in matrices.items()}
 
     @torch.no_grad()
-    def measure(self, decay: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+    def measure(self, decay: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor]:
         """`MATRIX_QUANTITIES`, each (matrices,), in the order of the matrices.
 
         Args:
@@ -44,7 +44,7 @@ class StepProbe:
         }
         sigma = _sigma_by_shape(self.before)
         step = _sigma_by_shape(moved)
-        return {"weight_sigma": sigma, "sigma_ratio": step / sigma}
+        return {"weight_sigma": sigma, "rho_applied": step / sigma}
 
 
 def _sigma_by_shape(matrices: Mapping[str, Tensor]) -> Tensor:

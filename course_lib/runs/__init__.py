@@ -1,5 +1,6 @@
 """Runs: what they are made of, how they go, what became of them."""
 
+from course_lib.deprecated import renamed_in_module
 from course_lib.runs.config import MODELS, OPTIMIZERS, GroupSettings, RunConfig
 from course_lib.runs.presets import PRESETS, preset
 from course_lib.runs.records import (
@@ -12,10 +13,12 @@ from course_lib.runs.records import (
 )
 from course_lib.runs.run import Evaluation, Run
 from course_lib.runs.schedule import SCHEDULES
-from course_lib.runs.snapshot import Change, Snapshot
+from course_lib.runs.settings import LIVE_SETTINGS, Change
+from course_lib.runs.snapshot import Snapshot
 from course_lib.runs.verdict import VERDICTS, LayerState, Verdict, judge
 
 __all__ = [
+    "LIVE_SETTINGS",
     "MODELS",
     "OPTIMIZERS",
     "PRESETS",
@@ -38,3 +41,5 @@ __all__ = [
     "probed",
     "to_frame",
 ]
+
+__getattr__ = renamed_in_module(__name__, Score=Evaluation)

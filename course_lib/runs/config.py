@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from course_lib import checks
 from course_lib.data import IMAGE_TASKS, TASKS
+from course_lib.deprecated import renamed
 from course_lib.models import GROUPS, GPTConfig, SwinConfig, ViTConfig
 from course_lib.models.swin import check_depths
 from course_lib.optim.adamw2 import check_betas
@@ -36,6 +37,11 @@ def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+RENAMED = {"resolution": "image_size"}
+"""Fields of a config whose old names are still accepted: old name → new name."""
+
+
+@renamed(**RENAMED)
 @dataclass(frozen=True)
 class RunConfig:
     """What a run is made of. The same config on the same machine gives the same run."""
@@ -54,7 +60,7 @@ class RunConfig:
     heads: int = _option(4, "attention heads per layer (Swin's first stage)")
     layers: int = _option(2, "blocks (gpt, vit)")
     depths: tuple[int, ...] = _option((2, 4), "blocks of each of Swin's stages")
-    resolution: int = _option(28, "side of images, in pixels; the task's are scaled to it")
+    image_size: int = _option(28, "side of images, in pixels; the task's are scaled to it")
     patch: int = _option(4, "side of a patch of an image, in pixels")
     stem: str = _option("patch", "what makes patches tokens: one convolution (patch) or several (conv)")
     window: int = _option(7, "side of Swin's windows, in patches")
@@ -90,7 +96,7 @@ class RunConfig:
             if path is not None and not isinstance(path, str | os.PathLike):
                 raise ValueError(f"{name} is {path!r}: expected the path of {what}, or None")
         object.__setattr__(self, "depths", check_depths(self.depths))
-        self.model_config(vocab=1)
+        self.model_config(n_outputs=1)
         checks.choice("optimizer", self.optimizer, OPTIMIZERS)
         checks.count("probe_every", self.probe_every, least=0)
         check_betas(self.betas)
@@ -130,14 +136,14 @@ class RunConfig:
                 "'flatten-swin'; try model='swin', or the preset 'flatten-swin'"
             )
 
-    def model_config(self, vocab: int, channels: int = 1) -> GPTConfig | ViTConfig | SwinConfig:
+    def model_config(self, n_outputs: int, channels: int = 1) -> GPTConfig | ViTConfig | SwinConfig:
         """The model's sizes, once the task has told how many symbols or classes and channels there are."""
         shared: dict[str, Any] = {
             name: getattr(self, name) for name in ("d_model", "heads", "norm", "attention", "qk_norm")
         }
         if self.model == "gpt":
-            return GPTConfig(vocab=vocab, context=self.context, layers=self.layers, **shared)
-        shared |= {"classes": vocab, "channels": channels, "image": self.resolution}
+            return GPTConfig(vocab=n_outputs, context=self.context, layers=self.layers, **shared)
+        shared |= {"n_classes": n_outputs, "channels": channels, "image_size": self.image_size}
         shared |= {"patch": self.patch, "stem": self.stem}
         if self.model == "vit":
             return ViTConfig(layers=self.layers, **shared)
@@ -201,7 +207,7 @@ def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str
 
 MODEL_FIELDS = (
     *("model", "context", "d_model", "heads", "layers", "norm", "attention", "qk_norm"),
-    *("depths", "resolution", "patch", "stem", "window"),
+    *("depths", "image_size", "patch", "stem", "window"),
 )
 """Fields of a config that the model is made of."""
 

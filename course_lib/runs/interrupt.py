@@ -2,26 +2,43 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until the block is done: half a step, or half a folder of files, is of no use.
+class DeferredInterrupt:
+    """A `with` block that Ctrl-C does not break off: half a step, or half a folder of files, is of no use.
 
-    Signals reach the main thread alone, so that elsewhere there is nothing to put off.
+    Blocks may be nested. At its end, a block passes Ctrl-C on to whoever handled it before.
+    Signals reach the main thread alone, so in other threads there is nothing to defer.
+
+    Args:
+        consume: do not pass Ctrl-C on at the end; the block itself looks at `asked` and ends early.
+        second_breaks: let a second Ctrl-C break off the block at once.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or handler is None:
-        yield
-        return
-    asked: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: asked.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if asked and callable(handler):
-        handler(*asked[0])
+
+    def __init__(self, *, consume: bool = False, second_breaks: bool = False) -> None:
+        self.asked = False
+        """Whether Ctrl-C has come."""
+        self._consume, self._second_breaks = consume, second_breaks
+
+    def __enter__(self) -> "DeferredInterrupt":
+        self._before = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+        self._active = main and self._before is not None  # None: a handler that Python cannot put back
+        if self._active:
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._active:
+            return
+        signal.signal(signal.SIGINT, self._before)
+        if self.asked and not self._consume and callable(self._before):
+            self._before(*self._call)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and self._second_breaks:
+            raise KeyboardInterrupt
+        self.asked, self._call = True, (number, frame)

@@ -5,7 +5,7 @@ from typing import Any
 
 from course_lib import checks
 from course_lib.data import IMAGE_TASKS
-from course_lib.runs.config import MODELS, RunConfig
+from course_lib.runs.config import MODELS, RENAMED, RunConfig
 
 _IMAGES: dict[str, Any] = {"task": "fashion-mnist", "betas": (0.9, 0.999)}
 
@@ -15,7 +15,7 @@ _VIT = RunConfig(
     **_IMAGES,
     augment=False,
     model="vit",
-    resolution=32,
+    image_size=32,
     patch=8,
     stem="conv",
     d_model=64,
@@ -33,7 +33,7 @@ _SWIN = RunConfig(
     task="fashion-mnist",
     augment=False,
     model="swin",
-    resolution=32,
+    image_size=32,
     patch=4,
     stem="conv",
     window=4,
@@ -77,7 +77,7 @@ PRESETS: dict[str, RunConfig] = {
     "vit-b": RunConfig(
         **_IMAGES,
         model="vit",
-        resolution=224,
+        image_size=224,
         patch=16,
         d_model=768,
         heads=12,
@@ -90,7 +90,7 @@ PRESETS: dict[str, RunConfig] = {
     "swin-t": RunConfig(
         **_IMAGES,
         model="swin",
-        resolution=224,
+        image_size=224,
         patch=4,
         d_model=96,
         heads=3,
@@ -121,6 +121,6 @@ def preset(name: str, **overrides: Any) -> RunConfig:
         ValueError: there is no such preset or field, or a value is out of range.
     """
     checks.choice("preset", name, PRESETS)
-    for field_name in overrides:
+    for field_name in overrides.keys() - RENAMED:
         checks.choice("option", field_name, [f.name for f in fields(RunConfig)])
     return replace(PRESETS[name], **overrides)

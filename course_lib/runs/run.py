@@ -1,36 +1,25 @@
 """Run: the one training loop of the course, free of any user interface."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
-from course_lib.distributed.sharding import copies, sharded_like
-from course_lib.distributed.world import ALONE, World
-from course_lib.models import (
-    BLOCK_GROUPS,
-    GPT,
-    Attention,
-    FlattenSwin,
-    Swin,
-    ViT,
-    generate,
-    parameter_groups,
-)
-from course_lib.optim import AdamW2
+from course_lib.deprecated import renamed
+from course_lib.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from course_lib.distributed.sharding import copies
+from course_lib.models import GPT, FlattenSwin, Swin, ViT, generate
 from course_lib.optim.bounded import blocks
-from course_lib.optim.limit import KNOWN
-from course_lib.probes import Observation, StepProbe, attention_sites, observe, reference_rank
+from course_lib.probes import Observation
+from course_lib.runs import checkpoint
 from course_lib.runs.config import (
-    MODEL_FIELDS,
     GroupSettings,
     RunConfig,
     check_groups,
@@ -38,10 +27,13 @@ from course_lib.runs.config import (
     check_tau,
     check_warmup,
 )
-from course_lib.runs.interrupt import uninterrupted
-from course_lib.runs.records import NO_PROBES, Record, Values, to_frame
+from course_lib.runs.interrupt import DeferredInterrupt
+from course_lib.runs.optimizers import make_optimizer, set_rates
+from course_lib.runs.prober import Prober
+from course_lib.runs.records import Record, to_frame
 from course_lib.runs.schedule import schedule_factor, warmup_factor
-from course_lib.runs.snapshot import Change, Settings, Snapshot
+from course_lib.runs.settings import LIVE_SETTINGS, Change, Settings
+from course_lib.runs.snapshot import Snapshot
 from course_lib.runs.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -67,6 +59,7 @@ class Evaluation(NamedTuple):
     """Share of images whose class is named rightly; None where there are no images."""
 
 
+@renamed(write="generate", score="evaluate", frame="to_frame", world="process_group")
 class Run:
     """A training run that can be stopped, changed, copied and resumed between any two steps.
 
@@ -76,39 +69,41 @@ class Run:
 
     Args:
         config: what the run is made of, most easily from `course_lib.preset`.
-        world: the processes that make the run together, each of them its own `Run` of the same config, and
-            every step, snapshot and fork at the same time. Each trains on its share of `config.batch`; all
-            have the same weights and, but for rounding, the same records as one process alone would. Where
-            `world.fsdp` spreads the weights, they also look, validate, write and save at the same time.
+        process_group: the processes that make the run together. Each of them makes its own `Run` of the same
+            config, and every step, snapshot and fork at the same time. Each trains on its share of
+            `config.batch`; all have the same weights and, but for rounding, the same records as one process
+            alone would. If `process_group.fsdp` spreads the weights, they also observe, evaluate, generate
+            and save at the same time.
 
     Raises:
         ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
     """
 
-    def __init__(self, config: RunConfig, world: World = ALONE) -> None:
+    def __init__(self, config: RunConfig, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         if not isinstance(config, RunConfig):
             raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
         self.origin = config
         """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
-        self.world = world
-        world.share(config.batch)
-        self.device = world.device(config.device)
+        self.process_group = process_group
+        process_group.local_batch_size(config.batch)
+        self.device = process_group.device(config.device)
+        self._has_values = self.device.type != "meta"  # tensors there have shapes alone
         self.task = make_task(
             config.task, config.context, config.seed, config.text, config.folder, config.augment
         )
-        self._probe_inputs, _ = self._to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
+        probe_inputs, _ = self.to_device(self.task.batch(0, PROBE_SEQUENCES, "probe"))
         # Weights are drawn on the CPU, so that a seed means the same weights on every device.
         generator = torch.Generator().manual_seed(config.seed)
-        sizes = config.model_config(self.task.vocab, channels=self._probe_inputs.shape[1])
+        sizes = config.model_config(self.task.n_outputs, channels=probe_inputs.shape[1])
         self.model = _MODELS[config.model](sizes, generator).to(self.device)
-        world.shard(self.model, blocks(self.model))
-        self.sites = attention_sites(self.model)
-        self.reference_ranks = _reference_ranks(self.model)
+        process_group.shard(self.model, blocks(self.model))
+        self._prober = Prober(self.model, probe_inputs)
+        self.sites, self.matrices = self._prober.sites, self._prober.matrices
+        self.reference_ranks = self._prober.reference_ranks
         """What the rank of each layer's map is quoted against (`course_lib.probes.reference_rank`)."""
-        self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim >= 2}
         self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
-        self.optimizer = _make_optimizer(config, self.model)
+        self.optimizer = make_optimizer(config, self.model)
         self.updates = 0
         self.records: list[Record] = []
         self.changes: list[Change] = []
@@ -119,10 +114,10 @@ class Run:
 
     @cached_property
     def _trained(self) -> nn.Module:
-        """The model, with its gradients averaged over the world."""
+        """The model, with its gradients averaged over the processes."""
         # Made at the first step, so that building a run waits for no other process.
         # Uniform attention leaves W_q and W_k without a gradient.
-        return self.world.replicate(self.model, unused=self.config.attention == "uniform")
+        return self.process_group.replicate(self.model, unused=self.config.attention == "uniform")
 
     @property
     def finished(self) -> bool:
@@ -147,73 +142,70 @@ class Run:
                 "make a new Run, or restore an earlier snapshot"
             )
         last = self.updates == self.config.steps
-        with uninterrupted():
+        with DeferredInterrupt():
             record = self._last_record() if last else self._update_and_record()
             self.records.append(record)
         return record
 
     def _update_and_record(self) -> Record:
         every = self.config.probe_every
-        probing = self._can_look and every > 0 and self.updates % every == 0
-        probes = self._observed() if probing else NO_PROBES
-        self._set_learning_rates()
-        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
-        loss, accuracy = self._score(batch, self._trained)
+        seen = self._look() if every and self.updates % every == 0 else None
+        set_rates(self.optimizer, self.current_lr, self.tau_of)
+        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
+        loss, accuracy = self._loss_and_accuracy(batch, self._trained)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        step_probe = StepProbe(self.matrices) if probing else None
+        before = self._prober.before_step() if seen else None
         self.optimizer.step()
-        if step_probe is not None:
-            probes = {**probes, **self._measured(step_probe)}
-        loss, accuracy = self._over_the_world(loss.detach(), accuracy)
+        probes = self._prober.quantities(seen, before, self.optimizer)
+        loss, accuracy = self._over_all_processes(loss.detach(), accuracy)
         record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
         self.updates += 1
         return record
 
     def _last_record(self) -> Record:
-        batch = self.world.part(self.task.batch(self.updates, self.config.batch))
+        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
-            loss, accuracy = self._over_the_world(*self._score(batch, self.model))
-        probes = self._observed() if self._can_look and self.config.probe_every else NO_PROBES
-        validated = self.evaluate() if self._can_look else Evaluation(np.nan, None)
-        return Record(
-            self.updates,
-            self.current_lr(),
-            loss,
-            probes,
-            validated.loss if self._can_look else None,
-            accuracy,
-            validated.accuracy,
-        )
+            loss, accuracy = self._over_all_processes(*self._loss_and_accuracy(batch, self.model))
+        probes = self._prober.quantities(self._look() if self.config.probe_every else None)
+        validated = self.evaluate() if self._has_values else None
+        record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
+        if validated is not None:
+            record.val_loss, record.val_accuracy = validated
+        return record
 
-    def _score(self, batch: tuple[Tensor, Tensor], model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    def _look(self) -> Observation | None:
+        """Observe the model for a record."""
+        self.observation = self.observe() if self._has_values else None
+        return self.observation
+
+    def _loss_and_accuracy(
+        self, batch: tuple[Tensor, Tensor], model: nn.Module
+    ) -> tuple[Tensor, Tensor | None]:
         """Loss of a batch and, of images, the share that the model is right about."""
-        inputs, targets = self._to_device(batch)
+        inputs, targets = self.to_device(batch)
         logits = model(inputs)
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
         if targets.ndim > 1:
             return loss, None
         return loss, (logits.detach().argmax(-1) == targets).float().mean()
 
-    def _over_the_world(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.world.mean(loss), None if accuracy is None else self.world.mean(accuracy)
+    def _over_all_processes(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.process_group.all_reduce_mean(
+            loss
+        ), None if accuracy is None else self.process_group.all_reduce_mean(accuracy)
 
-    def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
         if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         inputs = inputs.to(self.device, non_blocking=True)
-        side = self.config.resolution
+        side = self.config.image_size
         if inputs.ndim == 4 and inputs.shape[-1] != side:  # on the device: a large image costs no transfer
             inputs = F.interpolate(inputs, size=(side, side), mode="bilinear", antialias=True)
         return inputs, targets.to(self.device, non_blocking=True)
-
-    @property
-    def _can_look(self) -> bool:
-        """Whether tensors have values to look at; those on the `meta` device have shapes alone."""
-        return self.device.type != "meta"
 
     # --- settings -------------------------------------------------------------------------------
 
@@ -265,59 +257,27 @@ class Run:
         factor *= warmup_factor(step, own.get("warmup", self.settings.warmup))
         return self.settings.lr * own.get("lr_multiplier", 1.0) * factor
 
-    def _set_learning_rates(self) -> None:
-        for group in self.optimizer.param_groups:
-            name = group["name"]
-            group["lr"] = self.current_lr(name)
-            if self.config.optimizer == "adamw2":
-                shared = self.settings.tau if name in BLOCK_GROUPS else None
-                group["tau"] = self.settings.groups.get(name, {}).get("tau", shared)
+    def tau_of(self, group: str) -> float | None:
+        """τ of a parameter group in the next step, None for no bound."""
+        return self.settings.tau_of(group) if self.config.optimizer == "adamw2" else None
 
-    # --- looking --------------------------------------------------------------------------------
+    # --- observing ------------------------------------------------------------------------------
 
     def observe(self) -> Observation:
         """Look at the model as it is now (see `course_lib.probes.observe`)."""
-        return observe(self.model, self.sites, self._probe_inputs)
-
-    def _observed(self) -> Mapping[str, Values]:
-        self.observation = self.observe()
-        quantities = self.observation.quantities
-        # One transfer to the host for all of them: (quantities, layers, heads).
-        most = max(self.heads)
-        rows = [
-            torch.stack([F.pad(v, (0, most - len(v)), value=torch.nan) for v in layers])
-            for layers in quantities.values()
-        ]
-        return dict(zip(quantities, torch.stack(rows).cpu().numpy().copy(), strict=True))
-
-    def _measured(self, probe: StepProbe) -> Mapping[str, Values]:
-        decay = {
-            name: group["lr"] * group["weight_decay"]
-            for group in self.optimizer.param_groups
-            for name in group["param_names"]
-        }
-        reports = self.optimizer.last_step if isinstance(self.optimizer, AdamW2) else {}
-        if reports:
-            weight_decay = self.config.weight_decay
-            decay |= {name: r.lr.item() * weight_decay for name, r in reports.items()}
-        # Arrays of their own are half as large as views of tensors, which a record would keep alive.
-        values = {q: v.cpu().numpy().copy() for q, v in probe.measure(decay).items()}
-        if reports:
-            wanted = [reports[n].rho.item() if n in reports else np.nan for n in self.matrices]
-            used = [reports[n].lr.item() if n in reports else np.nan for n in self.matrices]
-            values["rho"] = np.array(wanted, dtype=np.float32)
-            values["lr_used"] = np.array(used, dtype=np.float32)
-        return values
+        return self._prober.observe()
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         """Loss and accuracy on the validation data: the same 64 sequences every time, or all test images."""
         n = self.task.validation_size
         inputs, targets = self.task.batch(0, n, "validation")
-        size = self.world.share(self.config.batch)  # what the memory of one process is known to hold
+        size = self.process_group.local_batch_size(
+            self.config.batch
+        )  # what the memory of one process is known to hold
         loss, right = 0.0, 0.0
         for batch in zip(inputs.split(size), targets.split(size), strict=True):
-            part, accuracy = self._score(batch, self.model)
+            part, accuracy = self._loss_and_accuracy(batch, self.model)
             loss += part.item() * len(batch[0])
             right += 0.0 if accuracy is None else accuracy.item() * len(batch[0])
         return Evaluation(loss / n, right / n if targets.ndim == 1 else None)
@@ -378,19 +338,7 @@ class Run:
         Args:
             copy: makes the copies that are kept of the run's own tensors.
         """
-        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        for position, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{position}.{k}": v for k, v in state.items()}
-        return Snapshot(
-            config=self.config,
-            origin=self.origin,
-            settings=self.settings,
-            updates=self.updates,
-            data_digest=self.task.digest,
-            tensors=copy(tensors),
-            records=tuple(self.records),
-            changes=tuple(self.changes),
-        )
+        return checkpoint.take(self, copy)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this run; its future then repeats bit for bit.
@@ -398,63 +346,8 @@ class Run:
         Raises:
             ValueError: the snapshot is of another model, seed or text; the run is left as it is.
         """
-        ours, theirs = self.config.to_dict(), snapshot.config.to_dict()
-        for name in ("task", "seed", *MODEL_FIELDS):
-            if ours[name] != theirs[name]:
-                raise ValueError(
-                    f"{name} is {theirs[name]!r} in the snapshot: expected {ours[name]!r}; "
-                    "restore it into a run of the same model and seed, or use Run.load"
-                )
-        self._restore(snapshot)
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        own = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        kept = {n: t for n, t in snapshot.tensors.items() if n.startswith("model.")}
-        for name in {**own, **kept}:
-            here, there = (tuple(t[name].shape) if name in t else "missing" for t in (own, kept))
-            if here != there:
-                raise ValueError(
-                    f"{name} is {there} in the snapshot: expected {here}; "
-                    "restore it into a run of the same model, or use Run.load"
-                )
-        if snapshot.updates > self.config.steps:
-            raise ValueError(
-                f"steps is {self.config.steps}: expected at least {snapshot.updates}, which the snapshot has "
-                "made already; try an earlier snapshot"
-            )
-        if snapshot.data_digest != self.task.digest:
-            raise ValueError(
-                f"the snapshot is of other data ({snapshot.data_digest[:12]}…): expected that of this run "
-                f"({self.task.digest[:12]}…); give back the text it was trained on"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(sharded_like(snapshot.tensors[name], parameter))
-        self.optimizer.load_state_dict(self._optimizer_state(snapshot))
-        self.origin = snapshot.origin
-        self.settings = snapshot.settings
-        self.updates = snapshot.updates
-        # The last record of a shorter run told of a model that now makes one more update.
-        extended = snapshot.updates < self.config.steps
-        self.records = [r for r in snapshot.records if not extended or r.step < snapshot.updates]
-        self.changes = list(snapshot.changes)
-        self.observation = None
-
-    def _optimizer_state(self, snapshot: Snapshot) -> dict[str, Any]:
-        """A snapshot's optimizer tensors as the `state_dict` of this run's optimizer."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in snapshot.tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                position, _, key = rest.partition(".")
-                # AdamW takes over AdamW²'s moments, and has no use for its power iteration.
-                if isinstance(self.optimizer, AdamW2) or key not in KNOWN:
-                    # The moments lie where their parameter does; all else is the same in all processes.
-                    moment = tensor.ndim > 0 and key not in KNOWN
-                    own = sharded_like(tensor, parameters[int(position)]) if moment else tensor
-                    state.setdefault(int(position), {})[key] = own.clone()
-        return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        checkpoint.check_same_model(self, snapshot)
+        checkpoint.put_back(self, snapshot)
 
     def fork(self, **overrides: Any) -> "Run":
         """A second run that shares this one's past, with the given config fields changed from here on.
@@ -465,12 +358,11 @@ class Run:
         Raises:
             ValueError: a model with these fields has other parameters, or `steps` is less than are made.
         """
-        other = Run(replace(self.config, **overrides), self.world)
-        other._restore(self.snapshot())
-        settable: Mapping[str, str] = {"lr": "lr", "warmup": "warmup", "tau": "tau", "groups": "groups"}
+        other = Run(replace(self.config, **overrides), self.process_group)
+        checkpoint.put_back(other, self.snapshot())
         for name in overrides:
             value = getattr(other.config, name)
-            if name in settable:
+            if name in LIVE_SETTINGS:
                 other._change(name, value)
             elif value != getattr(self.config, name):
                 other.changes.append(Change(other.updates, name, value))
@@ -482,13 +374,15 @@ class Run:
         Of many processes the first one writes. A sharded run (FSDP2) is gathered for it, as for `snapshot`:
         all have to call this. The file is the same, whatever number of processes has made it.
         """
-        if self.world.first or self.world.sharded:
+        if self.process_group.is_main or self.process_group.sharded:
             snapshot = self.snapshot()
-            if self.world.first:
+            if self.process_group.is_main:
                 snapshot.save(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None, world: World = ALONE) -> "Run":
+    def load(
+        cls, path: str | Path, *, device: str | None = None, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> "Run":
         """A run from a file, ready to go on from where it was saved, on `device` if one is given.
 
         It may go on in more or fewer processes than it was saved by, sharded or not.
@@ -498,30 +392,6 @@ class Run:
         """
         snapshot = Snapshot.load(path)
         config = snapshot.config if device is None else replace(snapshot.config, device=device)
-        run = cls(config, world)
+        run = cls(config, process_group)
         run.restore(snapshot)
         return run
-
-
-def _reference_ranks(model: GPT | ViT | Swin) -> tuple[float, ...]:
-    layers = [module for module in model.modules() if isinstance(module, Attention)]
-    return tuple(
-        reference_rank(tokens, layer.causal, thin=layer.head_dim if layer.kind == "focused" else None)
-        for layer, tokens in zip(layers, model.tokens, strict=True)
-    )
-
-
-def _make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    groups = [
-        {
-            "params": list(members.items()),
-            "name": name,
-            # Gains and shifts of LayerNorms are not shrunk towards zero.
-            "weight_decay": 0.0 if name == "norm" else config.weight_decay,
-        }
-        for name, members in parameter_groups(model).items()
-    ]
-    if config.optimizer == "adamw2":
-        return AdamW2(groups, lr=config.lr, tau=None, betas=config.betas, eps=config.eps)
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)

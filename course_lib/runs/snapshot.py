@@ -6,7 +6,6 @@ the SHA-256 of that text and of all tensors, so that a truncated or altered file
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from course_lib.atomic import write_atomically
-from course_lib.runs.config import GroupSettings, RunConfig
+from course_lib.runs.config import RENAMED, RunConfig
 from course_lib.runs.records import NO_PROBES, Record, Values
+from course_lib.runs.settings import Change, Settings
 
-FORMAT = 4
+FORMAT = 5
 """1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
-know how a fork had begun."""
+know how a fork had begun. 4 is still read: it had other names for some quantities and config fields."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be changed between steps."""
-
-    lr: float
-    warmup: int
-    tau: float | None
-    groups: Mapping[str, GroupSettings]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A setting that was changed in mid-run."""
-
-    step: int
-    setting: str
-    value: Any
+_FORMAT_4_PROBES = {"rho": "rho_requested", "sigma_ratio": "rho_applied"}
+"""Quantity in a file of format 4 → its name now."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +81,9 @@ class Snapshot:
         if metadata.get("sha256") != _digest(text, tensors):
             raise ValueError(f"{path}: expected the contents it was saved with, they differ; {advice}")
         about = json.loads(text)
-        if about["format"] != FORMAT:
+        if about["format"] == 4:
+            about, tensors = _from_format_4(about, tensors)
+        elif about["format"] != FORMAT:
             raise ValueError(
                 f"{path}: format is {about['format']}: expected {FORMAT}; "
                 "load it with the course_lib it is from"
@@ -118,6 +104,21 @@ class Snapshot:
 def _tuples(value: Any) -> Any:
     """JSON knows lists only; a config holds tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _from_format_4(
+    about: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a file of format 4 holds, under the names of today."""
+    for part in ("config", "origin"):
+        about[part] = {RENAMED.get(name, name): value for name, value in about[part].items()}
+    for change in about["changes"]:
+        change["setting"] = RENAMED.get(change["setting"], change["setting"])
+    for old, new in _FORMAT_4_PROBES.items():
+        for part in ("at", "values"):
+            if (column := f"records.probes.{old}.{part}") in tensors:
+                tensors[f"records.probes.{new}.{part}"] = tensors.pop(column)
+    return about, tensors
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

@@ -7,10 +7,7 @@ from typing import Any
 from course_lib.runs.config import GroupSettings, RunConfig
 from course_lib.runs.presets import PRESETS
 from course_lib.runs.run import Run
-from course_lib.runs.snapshot import Change
-
-_LIVE = ("lr", "warmup", "tau")
-"""Settings that a run takes between two steps; what else was changed is a fork."""
+from course_lib.runs.settings import LIVE_SETTINGS, Change
 
 
 def to_script(run: Run) -> str:
@@ -46,11 +43,11 @@ def _changed(changes: list[Change], groups: Mapping[str, GroupSettings]) -> list
     last = {change.setting: change.value for change in changes}
     put_back = last.pop("put_back", None)
     after = [] if put_back is None else [f"run = Cure(put_back={put_back!r}).apply(run)"]
-    if set(last) - {*_LIVE, "groups"}:
+    if set(last) - set(LIVE_SETTINGS):
         if groups and "groups" not in last:  # those that the config began with may not fit
             last["groups"] = groups
         return [f"run = run.fork({_arguments(last)})", *after]
-    lines = [f"run.{name} = {last[name]!r}" for name in _LIVE if name in last]
+    lines = [f"run.{name} = {last[name]!r}" for name in LIVE_SETTINGS if name in last and name != "groups"]
     wanted = last.get("groups", groups)
     for group in [*wanted, *(name for name in groups if name not in wanted)]:
         own = wanted.get(group, {})

@@ -39,7 +39,7 @@ class Alarm:
 
 
 ALARMS = {
-    "rho": Alarm("ρ of a W_q or W_k", 1.0, (0.05, 5.0)),
+    "rho_applied": Alarm("ρ of a W_q or W_k", 1.0, (0.05, 5.0)),
     "sigma": Alarm("σ₁(W_qᵀW_k), × its start", 5.0, (1.1, 1000.0), relative=True),
     "score": Alarm("largest score", 10.0, (0.5, 500.0)),
     "sec": Alarm(f"SEC({SEC_DIRECTIONS}) of W_qᵀW_k", 0.8, (0.4, 1.0)),
@@ -52,7 +52,7 @@ ALARMS = {
 def signals(run: Run) -> pd.DataFrame:
     """What alarms look at, one row per step; NaN where a step was not probed.
 
-    Columns: `loss` (nats); `rho`, the largest σ₁ ratio of any W_q or W_k, of the step that is made next;
+    Columns: `loss` (nats); `rho_applied`, the largest ρ of any W_q or W_k in the step that is made next;
     `sigma`, the largest σ₁(W_qᵀW_k); `score`, the largest score; `sec`, the largest SEC; `entropy` of the
     sharpest layer, and that layer's `rank` as a multiple of its reference (uniform attention's where
     attention is causal); `lowest_rank`, that of the layer where it is lowest.
@@ -75,8 +75,8 @@ def signals(run: Run) -> pd.DataFrame:
     for column, values in columns.items():
         table[column] = pd.Series(values, index=steps)
     qk = [i for i, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
-    ratio_steps, ratios = probed(run.records, "sigma_ratio")  # none after the last update
-    table["rho"] = pd.Series(ratios[:, qk].max(1), index=ratio_steps)
+    ratio_steps, ratios = probed(run.records, "rho_applied")  # none after the last update
+    table["rho_applied"] = pd.Series(ratios[:, qk].max(1), index=ratio_steps)
     return table
 
 
@@ -104,7 +104,7 @@ def first_alarms(table: pd.DataFrame, thresholds: Mapping[str, float] | None = N
         if alarm.relative and len(values):
             values = values / values.iloc[0]
         off = values.index[(values > threshold) if alarm.above else (values < threshold)]
-        first[name] = int(off[0]) + (name == "rho") if len(off) else None
+        first[name] = int(off[0]) + (name == "rho_applied") if len(off) else None
     return pd.Series(first, dtype="Int64")
 
 

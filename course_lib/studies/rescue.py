@@ -23,7 +23,8 @@ from course_lib.runs.config import RunConfig, check_tau
 from course_lib.runs.records import Record
 from course_lib.runs.run import Run
 from course_lib.runs.schedule import schedule_factor, warmup_factor
-from course_lib.runs.snapshot import Change, Snapshot
+from course_lib.runs.settings import Change
+from course_lib.runs.snapshot import Snapshot
 from course_lib.runs.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Cure:
         return cured
 
     def _put_back(self, run: Run) -> None:
-        first = dict(Run(run.config, run.world).model.named_parameters())
+        first = dict(Run(run.config, run.process_group).model.named_parameters())
         members = parameter_groups(run.model)
         for group in self.put_back:
             for name, parameter in members.get(group, {}).items():

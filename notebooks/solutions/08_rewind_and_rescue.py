@@ -38,7 +38,7 @@ unseen = copy[copy["seed"] > 2]
 rescues = pd.read_csv(records / "rescue.csv", comment="#")
 saved = rescues[(rescues["preset"] == "copy") & (rescues["cure"] == "τ = 0.05") & rescues["saved"]]
 
-my_alarm = {"rho": 1.0}
+my_alarm = {"rho_applied": 1.0}
 print(check_alarm(my_alarm, unseen, by=int(saved["step"].max())))
 
 # --- Exercise 3 · Who carries the crash ----------------------------------------------------------

@@ -10,7 +10,7 @@ from course_lib.probes import AttentionSite
 
 def my_share(last_step):
     """last_step: name → report. Returns the share of the matrices that were cut."""
-    return torch.cat([report.bound.flatten() for report in last_step.values()]).float().mean()
+    return torch.cat([report.cut.flatten() for report in last_step.values()]).float().mean()
 
 
 print(check_share_cut(my_share))

@@ -143,15 +143,17 @@ def run(arm, seed, learnt, at, n=30):
 
 UNSEEN = pd.concat(
     [
-        run("adamw", 3, False, {"rho": 0, "sigma": 1, "score": 4, "entropy": 5, "lowest_rank": 9}),
-        run("adamw", 4, False, {"rho": 1, "sigma": 1, "score": 4, "lowest_rank": 9}),
+        run("adamw", 3, False, {"rho_applied": 0, "sigma": 1, "score": 4, "entropy": 5, "lowest_rank": 9}),
+        run("adamw", 4, False, {"rho_applied": 1, "sigma": 1, "score": 4, "lowest_rank": 9}),
         run("adamw2", 3, True, {"sigma": 12, "score": 25}),
         run("adamw2", 4, True, {"sigma": 14}),
     ]
 )
 
 
-@pytest.mark.parametrize("answer", [{"rho": 1.0}, {"rho": 1}, {"rho": np.float32(0.9)}])
+@pytest.mark.parametrize(
+    "answer", [{"rho_applied": 1.0}, {"rho_applied": 1}, {"rho_applied": np.float32(0.9)}]
+)
 def test_an_alarm_is_accepted_in_any_form(answer):
     result = check_alarm(answer, UNSEEN, by=2)
     assert result.passed, result
@@ -166,17 +168,17 @@ def test_an_alarm_is_accepted_in_any_form(answer):
         ({"entropy": 0.5}, "keeps still in 1 of 2 runs that fail"),
         ({"lowest_rank": 0.5}, "goes off at step 9"),
         ({"sec": 0.99}, "keeps still in 2 of 2"),
-        ({"rank": 0.5}, "expected one of rho"),
-        ({"rho": -1}, "threshold is -1"),
-        ({"rho": 1, "sec": 0.8}, "these are 2"),
-        (("rho", 1), "such as"),
+        ({"rank": 0.5}, "expected one of rho_applied"),
+        ({"rho_applied": -1}, "threshold is -1"),
+        ({"rho_applied": 1, "sec": 0.8}, "these are 2"),
+        (("rho_applied", 1), "such as"),
     ],
 )
 def test_alarm_mistakes_are_named(answer, words):
     assert_names(check_alarm(answer, UNSEEN, by=2), words)
 
 
-@pytest.mark.parametrize("answer", [None, ..., {}, {...: ...}, {"rho": ...}])
+@pytest.mark.parametrize("answer", [None, ..., {}, {...: ...}, {"rho_applied": ...}])
 def test_no_alarm_is_not_yet(answer):
     assert check_alarm(answer, UNSEEN, by=2).status == "not yet"
 

@@ -20,7 +20,7 @@ def assert_names(result, words):
 
 
 def flat(reports):
-    return torch.cat([report.bound.flatten() for report in reports.values()]).float()
+    return torch.cat([report.cut.flatten() for report in reports.values()]).float()
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ def flat(reports):
     [
         lambda reports: flat(reports).mean(),
         lambda reports: flat(reports).mean().item(),
-        lambda reports: np.concatenate([np.atleast_1d(r.bound.numpy()) for r in reports.values()]).mean(),
+        lambda reports: np.concatenate([np.atleast_1d(r.cut.numpy()) for r in reports.values()]).mean(),
         lambda reports: (
-            sum(int(r.bound.sum()) for r in reports.values()) / sum(r.bound.numel() for r in reports.values())
+            sum(int(r.cut.sum()) for r in reports.values()) / sum(r.cut.numel() for r in reports.values())
         ),
     ],
 )
@@ -41,13 +41,13 @@ def test_the_share_is_accepted_in_any_form(answer):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda r: np.mean([bool(x.bound.any()) for x in r.values()]), "any part was cut"),
-        (lambda r: np.mean([bool(x.bound.all()) for x in r.values()]), "every part was cut"),
-        (lambda r: np.mean([x.bound.float().mean().item() for x in r.values()]), "mean of means"),
+        (lambda r: np.mean([bool(x.cut.any()) for x in r.values()]), "any part was cut"),
+        (lambda r: np.mean([bool(x.cut.all()) for x in r.values()]), "every part was cut"),
+        (lambda r: np.mean([x.cut.float().mean().item() for x in r.values()]), "mean of means"),
         (lambda r: 1 - flat(r).mean(), "*not* cut"),
         (lambda r: flat(r).sum(), "how many were cut"),
         (lambda r: flat(r).sum() / len(r), "by parameters: 10 matrices"),
-        (lambda r: sum(bool(x.bound.any()) for x in r.values()) / flat(r).numel(), "by parameters, all"),
+        (lambda r: sum(bool(x.cut.any()) for x in r.values()) / flat(r).numel(), "by parameters, all"),
         (lambda r: 0.7, "expected 0.6"),
         (lambda r: 0.6, "expected 0.5"),
         (lambda r: r["blocks.0.out.weight"], "expected numbers"),

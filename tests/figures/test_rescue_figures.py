@@ -55,10 +55,10 @@ def warnings(**columns):
     ("columns", "words"),
     [
         (
-            {"rho": [1, None], "score": [3, 20]},
+            {"rho_applied": [1, None], "score": [3, 20]},
             "First to tell without a false alarm: ρ of a W_q or W_k, at step 1",
         ),
-        ({"rho": [1, None]}, "49 before the loss stalls"),
+        ({"rho_applied": [1, None]}, "49 before the loss stalls"),
         ({"score": [3, 20]}, "No alarm catches every failed run"),
         ({"score": [60, None]}, "No alarm catches every failed run"),
         ({"score": [4, None], "sigma": [4, None]}, "start and largest score, at step 4"),
@@ -71,7 +71,7 @@ def test_a_warning_chart_names_the_first_alarm_that_is_never_false(columns, word
 
 
 def test_a_warning_chart_draws_a_mark_for_every_run_and_alarm_and_stall():
-    (axis,) = warning_chart(warnings(rho=[1, None], score=[3, 20]), steps=300).figure.axes
+    (axis,) = warning_chart(warnings(rho_applied=[1, None], score=[3, 20]), steps=300).figure.axes
     marks = sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() in "ox")
     assert marks == 2 * len(ALARMS) + 1
 

@@ -48,7 +48,7 @@ def alphas(start, steps=100):
 def history(loss, rho, steps=40):
     table = pd.DataFrame({"loss": np.linspace(4.1, loss, steps), "cut": np.linspace(1, 0, steps)})
     at = range(0, steps, 10)
-    for column, value in {"entropy": 0.3, "rank": 1.2, "rho": rho}.items():
+    for column, value in {"entropy": 0.3, "rank": 1.2, "rho_applied": rho}.items():
         table[column] = pd.Series(value, index=at)
     return table
 

@@ -43,9 +43,9 @@ def test_one_drawer_is_open_at_most(lab):
     ("name", "sizes"),
     [
         ("copy", {"context": 8}),
-        ("vit", {"layers": 2, "resolution": 28, "patch": 4, "stem": "conv"}),
-        ("swin", {"depths": (1, 2), "window": 2, "resolution": 28, "patch": 7, "stem": "patch"}),
-        ("flatten-swin", {"depths": (1, 2), "window": 2, "resolution": 28, "patch": 7, "stem": "patch"}),
+        ("vit", {"layers": 2, "image_size": 28, "patch": 4, "stem": "conv"}),
+        ("swin", {"depths": (1, 2), "window": 2, "image_size": 28, "patch": 7, "stem": "patch"}),
+        ("flatten-swin", {"depths": (1, 2), "window": 2, "image_size": 28, "patch": 7, "stem": "patch"}),
     ],
 )
 def test_all_drawers_stay_open_while_models_of_every_kind_train(name, sizes):
@@ -273,8 +273,8 @@ def test_the_matrices_that_the_bound_cut_are_marked(lab):
     one = trained(lab, optimizer="adamw2", tau=0.005)
     one.drawers.buttons["Look inside"].value = True
     sizes = one.drawers.inside.ratios
-    record = next(r for r in reversed(one.run.records) if "rho" in r.probes)
-    cut = sum(record.probes["rho"] > 0.005)
+    record = next(r for r in reversed(one.run.records) if "rho_requested" in r.probes)
+    cut = sum(record.probes["rho_requested"] > 0.005)
     assert cut > 0
     assert len(sizes.cut.x) == cut
     assert len(sizes.free.x) == 12 - cut

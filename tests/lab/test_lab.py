@@ -208,7 +208,7 @@ def test_a_refused_setting_leaves_everything_as_it_was(lab):
 def test_models_of_images_train_in_the_lab(name, sizes):
     """Layers with two and four heads, and maps of 16 and of 4 tokens, in one picture."""
     tiny = {"d_model": 16, "heads": 2, "batch": 4, "probe_every": 5, "steps": 10}
-    one = Lab(name, **tiny, **sizes, resolution=28, patch=7, stem="patch")
+    one = Lab(name, **tiny, **sizes, image_size=28, patch=7, stem="patch")
     try:
         one.start()
         run = one.result(SOON)

@@ -52,7 +52,7 @@ def test_vit():
         )
     )  # fmt: skip
     w = drawn(theirs)
-    ours = ViT(ViTConfig(classes=5, image=16, channels=3, patch=4, d_model=16, heads=4, layers=3))
+    ours = ViT(ViTConfig(n_classes=5, image_size=16, channels=3, patch=4, d_model=16, heads=4, layers=3))
     weights = {
         "patch_embedding.project.weight": w["vit.embeddings.patch_embeddings.projection.weight"],
         "class_token.weight": w["vit.embeddings.cls_token"][0],
@@ -79,7 +79,7 @@ def test_swin():
     w = drawn(theirs)
     ours = Swin(
         SwinConfig(
-            classes=5, image=32, channels=3, patch=2, d_model=16, heads=2, depths=depths, window=4
+            n_classes=5, image_size=32, channels=3, patch=2, d_model=16, heads=2, depths=depths, window=4
         )
     )  # fmt: skip
     weights = {

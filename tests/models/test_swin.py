@@ -10,7 +10,15 @@ from course_lib.models.attention import RelativePositionBias, attention_logits, 
 from course_lib.models.flatten_swin import FocusedAttention
 from course_lib.models.swin import PatchMerging, from_windows, shifted_mask, to_windows
 
-SMALL = {"classes": 5, "image": 16, "channels": 2, "patch": 2, "d_model": 16, "heads": 2, "depths": (2, 2)}
+SMALL = {
+    "n_classes": 5,
+    "image_size": 16,
+    "channels": 2,
+    "patch": 2,
+    "d_model": 16,
+    "heads": 2,
+    "depths": (2, 2),
+}
 SWIN = {**SMALL, "window": 4}
 FLATTEN = {**SMALL, "window": None, "attention": "focused"}
 MODELS = [(Swin, SWIN), (FlattenSwin, FLATTEN)]
@@ -230,7 +238,7 @@ def test_the_convolution_beside_linear_attention(generator):
         ({"window": 8}, "window is 8: .*; try 4"),
         ({"depths": (2, 2, 2, 2, 2)}, "expected at most 4 stages, a map of 1 × 1 tokens has no half"),
         (
-            {"image": 12, "depths": (1, 1, 1)},
+            {"image_size": 12, "depths": (1, 1, 1)},
             r"depths is \(1, 1, 1\): expected at most 2 stages.*try \(1, 1\)",
         ),
         ({"depths": ()}, r"depths is \(\): expected the blocks of each stage, such as \(2, 4\)"),
@@ -249,7 +257,7 @@ def test_bad_sizes(change, message):
 
 
 def test_flatten_swin_adds_its_positions_to_the_tokens():
-    model = FlattenSwin(SwinConfig(classes=3, image=8, patch=2, window=None, attention="focused"))
+    model = FlattenSwin(SwinConfig(n_classes=3, image_size=8, patch=2, window=None, attention="focused"))
     with torch.no_grad():
         tokens = model.embed(torch.zeros(1, 1, 8, 8))  # a black image's tokens are alike, and zero
     assert torch.equal(tokens.flatten(0, 2), model.position_embedding.weight)

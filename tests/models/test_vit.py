@@ -6,7 +6,7 @@ import torch
 from course_lib.models import ATTENTION_KINDS, GROUPS, ViT, ViTConfig, parameter_groups
 from course_lib.models.patches import PatchEmbedding
 
-SMALL = {"classes": 5, "image": 16, "channels": 2, "patch": 4, "d_model": 16, "heads": 2, "layers": 2}
+SMALL = {"n_classes": 5, "image_size": 16, "channels": 2, "patch": 4, "d_model": 16, "heads": 2, "layers": 2}
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
@@ -77,12 +77,12 @@ def test_initial_spread_of_weights():
         ({"patch": 0}, "patch is 0: expected a whole number"),
         ({"stem": "cnv"}, "stem is 'cnv': expected one of patch, conv; did you mean 'conv'"),
         (
-            {"stem": "conv", "image": 12, "patch": 6},
+            {"stem": "conv", "image_size": 12, "patch": 6},
             "patch is 6: expected a power of two for the stem 'conv'",
         ),
         ({"stem": "conv", "patch": 1}, "patch is 1: expected a power of two"),
         ({"heads": 3}, r"heads is 3: expected a divisor of d_model \(16\)"),
-        ({"classes": 0}, "classes is 0"),
+        ({"n_classes": 0}, "n_classes is 0"),
         ({"attention": "softmx"}, "did you mean 'softmax'"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_step_within_tau_is_left_whole():
     elsewhere(optimizer)
     before = w.detach().clone()
     moved(optimizer, w, 0.01 * gradient)
-    assert not optimizer.last_step["0"].bound
+    assert not optimizer.last_step["0"].cut
     torch.testing.assert_close(w.detach(), before - 0.01 * gradient, rtol=1e-6, atol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_a_step_of_nothing_is_one():
     moved(optimizer, w, matrix(1))
     elsewhere(optimizer)
     assert moved(optimizer, w, torch.zeros(160, 120)) == 0
-    assert optimizer.last_step["0"].rho == 0
+    assert optimizer.last_step["0"].rho_requested == 0
     assert moved(optimizer, w, matrix(2)) == pytest.approx(TAU, rel=0.1)  # from the vectors of two steps ago
 
 
@@ -140,9 +140,9 @@ def test_steps_whose_squares_leave_the_range_of_fp32(size):
     assert moved(optimizer, w, size * gradient) <= 1.01 * TAU
     exact = size * torch.linalg.matrix_norm(gradient, 2) / torch.linalg.matrix_norm(w.detach(), 2)
     if size < 1:
-        assert optimizer.last_step["0"].rho.item() == pytest.approx(exact.item(), rel=0.01)
+        assert optimizer.last_step["0"].rho_requested.item() == pytest.approx(exact.item(), rel=0.01)
     else:
-        assert optimizer.last_step["0"].bound
+        assert optimizer.last_step["0"].cut
 
 
 def test_steps_of_a_real_run_that_turn_fast_keep_to_tau(monkeypatch):

@@ -96,7 +96,7 @@ def train(optimizer, parameters, steps, tau, slack=WARM, seed=0):
         optimizer.step()
         for old, p in zip(before, parameters, strict=True):
             assert moved(old, p) <= allowed(old, tau, slack)
-        cut += sum(int(report.bound.sum()) for report in optimizer.last_step.values())
+        cut += sum(int(report.cut.sum()) for report in optimizer.last_step.values())
     return cut
 
 
@@ -122,7 +122,7 @@ def test_a_bound_that_never_bites_changes_nothing(make):
         bounded.step()
         bare.step()
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert not any(report.bound for report in bounded.last_step.values())
+    assert not any(report.cut for report in bounded.last_step.values())
 
 
 @given(
@@ -222,7 +222,7 @@ def test_what_is_known_of_a_matrix_does_not_depend_on_how_long_those_beside_it_t
             a.grad, b.grad = step.clone(), step.clone()
         for optimizer in (both, *apart):
             optimizer.step()
-        assert [bool(report.bound) for report in both.last_step.values()] == [False, True]
+        assert [bool(report.cut) for report in both.last_step.values()] == [False, True]
     for a, b, optimizer in zip(together, alone, apart, strict=True):
         for name, value in both._known[a].items():
             # Up to rounding: products of stacks of other sizes are added up in another order.
@@ -248,7 +248,7 @@ def test_the_whole_step_is_inside_the_bound_decay_included():
     w.grad = torch.zeros_like(w)
     optimizer.step()
     torch.testing.assert_close(w.detach(), before * (1 - 0.05), rtol=1e-3, atol=0)
-    assert optimizer.last_step["0"].rho.item() == pytest.approx(0.5, rel=1e-3)
+    assert optimizer.last_step["0"].rho_requested.item() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_momentum_is_that_of_the_whole_steps():
@@ -273,11 +273,11 @@ def test_the_report_tells_rho_factor_and_whether_the_bound_bit():
     optimizer.step()
     report = optimizer.last_step["w"]
     rho = sigma(w.grad) / sigma(before)
-    assert report.rho.item() == pytest.approx(rho, rel=1e-2)
-    assert report.factor.item() == pytest.approx(0.05 / report.rho.item(), rel=1e-6)
-    assert report.bound
+    assert report.rho_requested.item() == pytest.approx(rho, rel=1e-2)
+    assert report.factor.item() == pytest.approx(0.05 / report.rho_requested.item(), rel=1e-6)
+    assert report.cut
     torch.testing.assert_close(w.detach(), before - report.factor * w.grad, rtol=1e-5, atol=1e-6)
-    assert not optimizer.last_step["small"].bound
+    assert not optimizer.last_step["small"].cut
     assert optimizer.last_step["small"].factor == 1
 
 
@@ -335,7 +335,7 @@ def test_parts_of_a_transposed_fused_weight_have_bounds_of_their_own():
     w.grad[:, 6:12] = 1.0
     optimizer.step()
     q, k, v = w.detach().chunk(3, 1)
-    assert optimizer.last_step["w"].bound.tolist() == [False, True, False]
+    assert optimizer.last_step["w"].cut.tolist() == [False, True, False]
     assert torch.equal(q, before[:, :6])
     assert torch.equal(v, before[:, 12:])
     assert moved(before[:, 6:12], k) == pytest.approx(0.05 * sigma(before[:, 6:12]), rel=1e-2)
@@ -383,7 +383,7 @@ def test_groups_have_their_own_tau_or_none():
     optimizer = SpectralBound(torch.optim.SGD(groups, lr=1.0), tau=0.1)
     set_gradients([a, b, c], 1)
     optimizer.step()
-    cut = {k: (r.factor * r.rho).item() for k, r in optimizer.last_step.items()}
+    cut = {k: (r.factor * r.rho_requested).item() for k, r in optimizer.last_step.items()}
     assert cut == pytest.approx({"0": 0.01, "1": 0.1}, rel=1e-5)
     optimizer.param_groups[2]["tau"] = 0.2
     optimizer.step()
@@ -457,7 +457,7 @@ def test_lbfgs_moves_many_times_in_a_step_and_is_bounded_over_the_whole():
         before = w.detach().clone()
         optimizer.step(closure)
         assert moved(before, w) <= allowed(before, 0.05)
-        cuts.append(bool(optimizer.last_step["0"].bound))
+        cuts.append(bool(optimizer.last_step["0"].cut))
     assert cuts[0]  # later it may stand still: what it remembers are steps that were not made in full
 
 
@@ -510,7 +510,7 @@ def test_bf16_parameters_keep_their_vectors_in_fp32():
     second.load_state_dict(first.state_dict())
     assert second._known[v]["block_weight"].dtype == torch.float32
     assert torch.equal(first._known[w]["block_weight"], second._known[v]["block_weight"])
-    assert first.last_step["0"].rho.dtype == torch.float32
+    assert first.last_step["0"].rho_requested.dtype == torch.float32
 
 
 def test_a_bf16_step_is_cut_in_fp32_and_rounded_once():
@@ -854,7 +854,7 @@ def test_vectors_saved_for_another_cut_are_made_anew():
     by_part = SpectralBound(torch.optim.SGD(model.parameters(), lr=1.0), model=model)
     by_part.load_state_dict(whole.state_dict())
     tiny_step(model, by_part)
-    assert by_part.last_step["encoder.layers.0.self_attn.in_proj_weight"].rho.shape == (3,)
+    assert by_part.last_step["encoder.layers.0.self_attn.in_proj_weight"].rho_requested.shape == (3,)
     whole.load_state_dict(by_part.state_dict())
     tiny_step(model, whole)
-    assert whole.last_step["1"].rho.shape == ()  # embedding, in_proj_weight
+    assert whole.last_step["1"].rho_requested.shape == ()  # embedding, in_proj_weight

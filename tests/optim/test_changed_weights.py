@@ -32,7 +32,7 @@ def trained(request):
         for p in parameters:
             p.grad = drawn(10 + t)
         optimizer.step()
-    assert not any(report.bound for report in optimizer.last_step.values())
+    assert not any(report.cut for report in optimizer.last_step.values())
     return optimizer, request.param
 
 

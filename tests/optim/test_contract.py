@@ -171,7 +171,7 @@ def test_a_step_is_within_tau_over_shapes_ranks_scales_and_precisions(m, n, rank
         assert step <= 1.1 * TAU * max(sigma, SIGMA_FLOOR) + 2 * unit
         if dtype == torch.float32:
             assert step >= 0.9 * TAU * max(sigma, SIGMA_FLOOR) - 2 * unit
-    assert optimizer.last_step["0"].rho.dtype == torch.float32
+    assert optimizer.last_step["0"].rho_requested.dtype == torch.float32
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels"])
@@ -248,7 +248,7 @@ def test_a_saved_state_of_bf16_weights_goes_on_bit_for_bit():
     for seed in range(3, 9):
         step(ours, w, seed)
         step(theirs, v, seed)
-        assert torch.equal(ours.last_step["0"].rho, theirs.last_step["0"].rho)
+        assert torch.equal(ours.last_step["0"].rho_requested, theirs.last_step["0"].rho_requested)
     assert torch.equal(w, v)
 
 
@@ -284,7 +284,7 @@ def test_decay_is_outside_the_bound_of_the_update():
     before = w.detach().clone()
     optimizer = AdamW2([w], lr=1e-3, tau=TAU, weight_decay=200.0)  # decay alone moves W by 0.2, four times τ
     steps(optimizer, 1)
-    assert not optimizer.last_step["0"].bound
+    assert not optimizer.last_step["0"].cut
     torch.testing.assert_close(w.detach(), 0.8 * before - 1e-3 * w.grad.sign(), rtol=1e-5, atol=1e-6)
 
 
@@ -303,7 +303,7 @@ def test_a_split_that_a_file_has_made_a_list_of():
     ours.load_state_dict(state)
     assert ours.last_step == {}  # of a step made before
     steps(ours, 1)
-    assert ours.last_step["0"].rho.shape == (3,)
+    assert ours.last_step["0"].rho_requested.shape == (3,)
 
 
 def test_a_state_that_is_emptied_starts_anew_and_is_saved_whole():
@@ -328,15 +328,15 @@ def test_a_group_whose_split_or_place_changes_between_steps():
     steps(optimizer, 1)
     optimizer.param_groups[0]["split"] = (0, 3)
     steps(optimizer, 1)
-    assert optimizer.last_step["0"].rho.shape == (3,)
+    assert optimizer.last_step["0"].rho_requested.shape == (3,)
     optimizer.param_groups[0] = {**optimizer.param_groups[0], "split": (0, 1), "tau": 0.2}
     steps(optimizer, 1)
     report = optimizer.last_step["0"]
-    assert (report.lr * report.rho).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
+    assert (report.lr * report.rho_requested).item() == pytest.approx(0.2, rel=1e-5)  # lr asked for is 1
     optimizer.param_groups[0] = {**optimizer.param_groups[0], "tau": 0.02}
     steps(optimizer, 1)
     report = optimizer.last_step["0"]
-    assert (report.lr * report.rho).item() == pytest.approx(0.02, rel=1e-5)
+    assert (report.lr * report.rho_requested).item() == pytest.approx(0.02, rel=1e-5)
 
 
 def kinds():
@@ -402,7 +402,7 @@ def test_each_matrix_is_reported_under_its_own_name():
     for i, (old, p, (dim, parts)) in enumerate(zip(before, parameters, splits, strict=True)):
         pairs = zip(old.chunk(parts, dim), p.grad.sign().chunk(parts, dim), strict=True)
         exact = [torch.linalg.matrix_norm(d, 2) / torch.linalg.matrix_norm(w, 2) for w, d in pairs]
-        found = optimizer.last_step[str(i)].rho.reshape(-1)
+        found = optimizer.last_step[str(i)].rho_requested.reshape(-1)
         torch.testing.assert_close(found, torch.stack(exact), rtol=0.01, atol=0)
 
 
@@ -414,7 +414,7 @@ def test_matrices_of_one_shape_that_are_split_in_different_ways():
     ]
     optimizer = AdamW2(groups, lr=1.0)
     steps(optimizer, 1)
-    shapes = [tuple(report.rho.shape) for report in optimizer.last_step.values()]
+    shapes = [tuple(report.rho_requested.shape) for report in optimizer.last_step.values()]
     assert shapes == [(), (3,), (2,)]
 
 

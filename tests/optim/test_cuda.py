@@ -64,7 +64,7 @@ def test_a_step_never_waits_for_the_device(make):
         optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert all(r.bound.is_cuda for r in optimizer.last_step.values())
+    assert all(r.cut.is_cuda for r in optimizer.last_step.values())
 
 
 @each_bounded
@@ -81,7 +81,7 @@ def test_no_step_of_a_training_moves_a_matrix_by_more_than_tau(make):
             moved = dict(model.named_parameters())[name].detach().double() - before[name]
             share = torch.linalg.matrix_norm(moved, 2) / torch.linalg.matrix_norm(before[name], 2)
             assert share.item() <= 1.02 * TAU, (step, name)
-            cut += report.bound.item()
+            cut += report.cut.item()
     assert cut > 50  # else nothing was seen
 
 

@@ -96,6 +96,6 @@ def test_a_sharded_step_runs_on_meta_so_nothing_waits_for_the_host():
                 p.grad = torch.zeros_like(p)
             for _ in range(2):  # cold and warm
                 optimizer.step()
-            assert [report.bound.is_meta for report in optimizer.last_step.values()] == [True, True]
+            assert [report.cut.is_meta for report in optimizer.last_step.values()] == [True, True]
     finally:
         dist.destroy_process_group()

@@ -152,9 +152,9 @@ def test_step_ratio_against_svd_with_and_without_decay():
         w.mul_(1 - 0.02).sub_(0.1 * update)
     expected = 0.1 * torch.linalg.svdvals(update)[0] / torch.linalg.svdvals(before)[0]
     measured = probe.measure({"w": 0.02})
-    torch.testing.assert_close(measured["sigma_ratio"], expected[None], rtol=1e-4, atol=0)
+    torch.testing.assert_close(measured["rho_applied"], expected[None], rtol=1e-4, atol=0)
     torch.testing.assert_close(measured["weight_sigma"], torch.linalg.svdvals(before)[:1], rtol=1e-4, atol=0)
-    assert probe.measure()["sigma_ratio"] != measured["sigma_ratio"]
+    assert probe.measure()["rho_applied"] != measured["rho_applied"]
 
 
 def test_observing_leaves_the_model_as_it_was():
@@ -224,9 +224,17 @@ def test_the_rank_of_a_sharp_map_is_at_most_the_number_of_keys_in_use(n, keys, s
         assert attention_rank(torch.eye(n)[each]).item() == pytest.approx(in_use, rel=1e-3)
 
 
-SWIN = {"classes": 3, "image": 16, "patch": 2, "d_model": 16, "heads": 2, "depths": (2, 2), "window": 4}
+SWIN = {
+    "n_classes": 3,
+    "image_size": 16,
+    "patch": 2,
+    "d_model": 16,
+    "heads": 2,
+    "depths": (2, 2),
+    "window": 4,
+}
 IMAGE_MODELS = {
-    "vit": lambda **k: ViT(ViTConfig(classes=3, image=16, d_model=16, heads=2, layers=2, **k)),
+    "vit": lambda **k: ViT(ViTConfig(n_classes=3, image_size=16, d_model=16, heads=2, layers=2, **k)),
     "swin": lambda **k: Swin(SwinConfig(**SWIN, **k)),
     "flatten-swin": lambda **k: FlattenSwin(
         SwinConfig(**{**SWIN, "window": None}, **{"attention": "focused", **k})
@@ -297,7 +305,7 @@ def test_a_focused_map_is_a_distribution_of_the_rank_of_its_factors():
 
 def test_a_focused_query_without_a_score_has_no_entropy():
     """Its weights are no distribution; the other queries' mean stands."""
-    model = ViT(ViTConfig(classes=3, image=8, d_model=4, heads=1, layers=1, attention="focused"))
+    model = ViT(ViTConfig(n_classes=3, image_size=8, d_model=4, heads=1, layers=1, attention="focused"))
     with torch.no_grad():
         model.blocks[0].attention.w_q.weight.fill_(0)
     seen = observe(model, attention_sites(model), torch.randn(2, 1, 8, 8)).quantities

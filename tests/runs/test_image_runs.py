@@ -16,7 +16,7 @@ from course_lib.runs import Record, judge, probed
 from course_lib.studies.compare_arms import ArmResult
 
 TINY = {
-    "resolution": 28,
+    "image_size": 28,
     "d_model": 16,
     "heads": 2,
     "patch": 7,
@@ -109,7 +109,7 @@ def test_probes_change_nothing(model):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
 def test_a_step_runs_on_meta_so_nothing_is_tied_to_the_cpu(model, optimizer):
-    run = Run(tiny(model, optimizer=optimizer, device="meta", resolution=56))
+    run = Run(tiny(model, optimizer=optimizer, device="meta", image_size=56))
     run.step()
     record = run.step()
     assert record._loss.is_meta
@@ -147,17 +147,17 @@ def test_what_a_run_bounds_is_what_bounded_parameters_names(model):
 def test_the_bound_holds(model):
     run = Run(tiny(model, optimizer="adamw2", lr=0.1, probe_every=1, tau=0.05))
     list(run)
-    _, ratio = probed(run.records, "sigma_ratio")
+    _, ratio = probed(run.records, "rho_applied")
     inside = [name in bounded_parameters(run.model) for name in run.matrices]
     assert ratio[:, inside].max() <= 0.05 * 1.02  # as in test_run.py
     free = Run(tiny(model, lr=0.1, probe_every=1))
     list(free)
-    assert probed(free.records, "sigma_ratio")[1][:, inside].max() > 1
+    assert probed(free.records, "rho_applied")[1][:, inside].max() > 1
 
 
 def test_images_are_scaled_to_the_resolution():
-    run = Run(tiny("vit", resolution=56, patch=14))
-    inputs, _ = run._to_device(run.task.batch(0, 8))
+    run = Run(tiny("vit", image_size=56, patch=14))
+    inputs, _ = run.to_device(run.task.batch(0, 8))
     assert inputs.shape == (8, 1, 56, 56)
     small, _ = run.task.batch(0, 8)
     torch.testing.assert_close(F.avg_pool2d(inputs, 2), small, rtol=0, atol=0.75)  # the same pictures
@@ -242,12 +242,12 @@ BAD = [
     ("vit", {"patch": 5}, r"patch is 5: expected a divisor of the image's side \(32\); try 4"),
     (
         "vit",
-        {"resolution": 28, "patch": 7, "stem": "conv"},
+        {"image_size": 28, "patch": 7, "stem": "conv"},
         "patch is 7: expected a power of two for the stem 'conv'",
     ),
     ("vit", {"heads": 5}, r"heads is 5: expected a divisor of d_model \(64\)"),
     ("swin", {"window": 7}, "window is 7: expected a divisor of .*8 and 4 tokens; try 4"),
-    ("swin", {"resolution": 28, "depths": [2, 2]}, r"depths is \(2, 2\): expected at most 1 stages"),
+    ("swin", {"image_size": 28, "depths": [2, 2]}, r"depths is \(2, 2\): expected at most 1 stages"),
     ("vit", {"augment": "no"}, "augment is 'no': expected True or False"),
     ("swin", {"depths": "24"}, "depths is '24': expected the blocks of each stage"),
     ("swin", {"attention": "focused"}, "attention is 'focused': .*try model='flatten-swin'"),

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,21 @@ def test_files_that_are_no_saved_run(tmp_path):
         Run.load(tmp_path / "other.safetensors")
 
 
+def test_a_file_of_format_4_has_the_names_of_today(tmp_path):
+    """The file is of a Swin of four pixels' width, four steps of AdamW² with a probe at every second."""
+    old = Run.load(Path(__file__).parent / "files" / "format4.safetensors")
+    assert old.config.image_size == old.origin.image_size == 8
+    probes = old.records[2].probes
+    assert not {"rho", "sigma_ratio"} & set(probes)
+    cut = probes["rho_requested"] > 0.05
+    assert cut.sum() == 6
+    assert probes["rho_applied"][cut] == pytest.approx(0.05, rel=1e-3)
+    old.save(tmp_path / "new.safetensors")
+    for run in (old, Run.load(tmp_path / "new.safetensors")):
+        assert len(list(run)) == 3
+        assert run.records[-1].val_loss == pytest.approx(2.2837, abs=1e-2)  # as the old version ended
+
+
 def test_a_file_of_another_format(run, tmp_path):
     from course_lib.runs import snapshot
 
@@ -164,7 +180,7 @@ def test_a_file_of_another_format(run, tmp_path):
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     text = json.dumps({**about, "format": 99})
     save_file(tensors, path, {"run": text, "sha256": snapshot._digest(text, tensors)})
-    with pytest.raises(ValueError, match="format is 99: expected 4"):
+    with pytest.raises(ValueError, match="format is 99: expected 5"):
         Run.load(path)
 
 
@@ -244,15 +260,15 @@ def test_clipping_bounds_the_gradient(tiny):
 
 def test_the_step_ratio_of_the_records_keeps_the_bound(trained):
     run = trained("copy", "adamw2")
-    steps, ratio = probed(run.records, "sigma_ratio")
-    _, rho = probed(run.records, "rho")
+    steps, ratio = probed(run.records, "rho_applied")
+    _, rho = probed(run.records, "rho_requested")
     bounded = ~np.isnan(rho[0])
     assert bounded.sum() == 12
     # Measured by SVD: the optimizer's own estimate falls short by less than one in a hundred.
     assert ratio[:, bounded].max() <= 0.05 * 1.02
     assert (rho[:, bounded].max(-1) > 0.05).mean() > 0.5
     free = trained("copy", "adamw")
-    assert probed(free.records, "sigma_ratio")[1][0].max() > 1
+    assert probed(free.records, "rho_applied")[1][0].max() > 1
     assert len(steps) == 30
 
 

@@ -16,8 +16,8 @@ from course_lib.studies.alarms import (
 )
 
 TINY = {"d_model": 16, "heads": 2, "layers": 2, "context": 8, "batch": 4, "steps": 12}
-QUIET = {"rho": 0.01, "sigma": 1.0, "score": 0.1, "sec": 0.45, "entropy": 1.0, "lowest_rank": 1.0}
-LOUD = {"rho": 2.0, "sigma": 9.0, "score": 50.0, "sec": 0.95, "entropy": 0.1, "lowest_rank": 0.2}
+QUIET = {"rho_applied": 0.01, "sigma": 1.0, "score": 0.1, "sec": 0.45, "entropy": 1.0, "lowest_rank": 1.0}
+LOUD = {"rho_applied": 2.0, "sigma": 9.0, "score": 50.0, "sec": 0.95, "entropy": 0.1, "lowest_rank": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_signals_have_a_row_per_step_and_values_where_it_was_probed(run):
     assert list(made.index) == list(range(13))
     assert list(made.index[made["entropy"].notna()]) == [0, 3, 6, 9, 12]
     assert made["loss"].notna().all()
-    assert np.isnan(made["rho"][12])  # after the last step there is no further one
+    assert np.isnan(made["rho_applied"][12])  # after the last step there is no further one
 
 
 def test_signals_are_the_worst_over_heads_and_layers(run):
@@ -54,7 +54,7 @@ def test_signals_are_the_worst_over_heads_and_layers(run):
     assert made["lowest_rank"] == pytest.approx(ranks.min())
     assert made["rank"] == pytest.approx(ranks[probes["entropy"].mean(1).argmin()])
     qk = [i for i, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
-    assert made["rho"] == pytest.approx(probes["sigma_ratio"][qk].max())
+    assert made["rho_applied"] == pytest.approx(probes["rho_applied"][qk].max())
 
 
 @pytest.mark.parametrize("settings", [{"probe_every": 0}, {"attention": "sigmoid", "probe_every": 3}])
@@ -72,7 +72,7 @@ def test_without_probes_or_entropy_there_are_gaps_and_no_alarm_of_them(settings)
 def test_each_alarm_goes_off_where_its_signal_turns_and_rho_counts_from_the_next_step():
     at = {name: 2 + i for i, name in enumerate(ALARMS)}
     found = first_alarms(table(at))
-    assert found.to_dict() == {name: step + (name == "rho") for name, step in at.items()}
+    assert found.to_dict() == {name: step + (name == "rho_applied") for name, step in at.items()}
 
 
 def test_a_quiet_run_raises_none():
@@ -81,7 +81,7 @@ def test_a_quiet_run_raises_none():
 
 def test_thresholds_can_be_moved():
     at = dict.fromkeys(ALARMS, 4)
-    deaf = {"rho": 3, "sigma": 10, "score": 60, "sec": 0.99, "entropy": 0.05, "lowest_rank": 0.1}
+    deaf = {"rho_applied": 3, "sigma": 10, "score": 60, "sec": 0.99, "entropy": 0.05, "lowest_rank": 0.1}
     assert first_alarms(table(at), deaf).isna().all()
 
 
@@ -93,7 +93,7 @@ def test_a_relative_alarm_looks_at_multiples_of_the_first_value():
 
 @pytest.mark.parametrize(
     ("thresholds", "words"),
-    [({"rank": 1.0}, "threshold is 'rank'"), ({"rho": -1}, "threshold of 'rho' is -1")],
+    [({"rank": 1.0}, "threshold is 'rank'"), ({"rho_applied": -1}, "threshold of 'rho_applied' is -1")],
 )
 def test_thresholds_out_of_range_are_refused(thresholds, words):
     with pytest.raises(ValueError, match=words):

@@ -47,7 +47,7 @@ def test_the_bound_holds_from_the_switch_on_and_not_before():
     run = steps(Run(config(probe_every=1)), 4)
     cured = finished(Cure(tau=0.01).apply(run))
     inside = [i for i, name in enumerate(cured.matrices) if name.startswith("blocks")]
-    ratios = [r.probes["sigma_ratio"][inside].max() for r in cured.records[:-1]]
+    ratios = [r.probes["rho_applied"][inside].max() for r in cured.records[:-1]]
     assert min(ratios[:4]) > 0.01
     # A hundredth more than τ: σ₁ of the bound is an estimate from below.
     assert max(ratios[4:]) < 0.01 * 1.01

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from course_lib import Run, RunConfig
+from course_lib.distributed.process_group import destroy_process_group, init_process_group
 from course_lib.distributed.sharding import local
-from course_lib.distributed.world import join, leave
 from course_lib.runs.snapshot import Snapshot
 from course_lib.runs.timeline import Timeline
 
@@ -51,10 +51,10 @@ def held(run: Run) -> float:
 
 
 def main(folder: Path) -> None:
-    world = replace(join(), fsdp=True)
+    process_group = replace(init_process_group(), fsdp=True)
     found = {}
     for name, config in json.loads((folder / "configs.json").read_text()).items():
-        run = Run(RunConfig(**config), world)
+        run = Run(RunConfig(**config), process_group)
         timeline = Timeline(run)
         for record in run:
             if record.step == HALF_WAY - 1:
@@ -69,13 +69,13 @@ def main(folder: Path) -> None:
         found[name]["repeats"] = same(finish(run), end)
         run.restore(half_way)
         found[name]["fork repeats"] = same(finish(run.fork()), end)
-    run = Run.load(folder / "one.safetensors", world=world)
+    run = Run.load(folder / "one.safetensors", process_group=process_group)
     run.save(folder / "again.safetensors")
     finish(run)
     run.save(folder / "finished.safetensors")
-    if world.first:
+    if process_group.is_main:
         (folder / "found.json").write_text(json.dumps(found))
-    leave()
+    destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from course_lib.data import make_task
+from course_lib.distributed.process_group import destroy_process_group, init_process_group
 from course_lib.distributed.sharding import local, whole
-from course_lib.distributed.world import join, leave
 from course_lib.models import GPT, GPTConfig
 from course_lib.optim import AdamW2, SpectralBound
 from course_lib.optim.limit import KNOWN
@@ -112,7 +112,7 @@ TASK = make_task("text", 16, seed=0)
 
 
 def make_model(shard, seed=0):
-    """A GPT with an odd number of rows everywhere, sharded over the world or whole."""
+    """A GPT with an odd number of rows everywhere, sharded over the processes or whole."""
     config = GPTConfig(TASK.vocab + 1, context=17, d_model=21, heads=3, layers=2)
     model = GPT(config, torch.Generator().manual_seed(seed))
     if shard:
@@ -122,10 +122,10 @@ def make_model(shard, seed=0):
     return model
 
 
-def backward(world, model, step, shard):
+def backward(process_group, model, step, shard):
     """The loss of a batch, of which each process of a sharded model takes its part, and its gradients."""
     batch = TASK.batch(step, 8)
-    inputs, targets = world.part(batch) if shard else batch
+    inputs, targets = process_group.local_batch(batch) if shard else batch
     model.zero_grad()
     loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
     loss.backward()
@@ -148,31 +148,31 @@ OPTIMIZERS = {
 }
 
 
-def train(world, make, steps, shard):
-    """Losses, sharded over the world or whole, and how many matrices were cut."""
+def train(process_group, make, steps, shard):
+    """Losses, sharded over the processes or whole, and how many matrices were cut."""
     model = make_model(shard)
     optimizer = make(model)
     losses, cuts = [], 0
     for step in range(steps):
-        loss = backward(world, model, step, shard)
+        loss = backward(process_group, model, step, shard)
         optimizer.step()
-        cuts += sum(int(report.bound) for report in optimizer.last_step.values())
-        losses.append((world.mean(loss) if shard else loss).item())
+        cuts += sum(int(report.cut) for report in optimizer.last_step.values())
+        losses.append((process_group.all_reduce_mean(loss) if shard else loss).item())
     return losses, cuts
 
 
-def clipped(world):
+def clipped(process_group):
     """Norms that clipping finds, whole and sharded, and the largest difference of the clipped gradients."""
     norms, grads = [], []
     for shard in (False, True):
         model = make_model(shard)
-        backward(world, model, 0, shard)
+        backward(process_group, model, 0, shard)
         norms.append(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)).item())
         grads.append(torch.cat([whole(p.grad).flatten() for p in model.parameters()]))
     return *norms, (grads[0] - grads[1]).abs().max().item()
 
 
-def kept(world, full):
+def kept(process_group, full):
     """A model and AdamW² put into others by torch's own checkpoint functions: do both go on alike?
 
     With `full` the state is gathered on its way, as it is for one process.
@@ -181,7 +181,7 @@ def kept(world, full):
     first, second = make_model(True), make_model(True, seed=1)
     one, two = adamw2(first), adamw2(second)
     for step in range(2):
-        backward(world, first, step, True)
+        backward(process_group, first, step, True)
         one.step()
     state, optimizer_state = get_state_dict(first, one, options=options)
     set_state_dict(
@@ -194,7 +194,7 @@ def kept(world, full):
     differing = [f"{n} in {len(one.state)}" for n in KNOWN if not alike(one, two, n)]
     for step in range(2, 3):
         for model, optimizer in ((first, one), (second, two)):
-            backward(world, model, step, True)
+            backward(process_group, model, step, True)
             optimizer.step()
     pairs = zip(first.named_parameters(), second.parameters(), strict=True)
     return differing + [name for (name, a), b in pairs if not torch.equal(local(a), local(b))]
@@ -218,7 +218,7 @@ def fused(mesh):
 
 
 def main(results: Path) -> None:
-    world = join()
+    process_group = init_process_group()
     mesh = init_device_mesh("cpu", (2,))
     found = {
         "estimates": [estimate(shape, mesh) for shape in SHAPES],
@@ -226,16 +226,16 @@ def main(results: Path) -> None:
         "refused": refused(mesh),
         "lost": lost(mesh),
         "trained": {
-            name: [train(world, make, steps, shard) for shard in (False, True)]
+            name: [train(process_group, make, steps, shard) for shard in (False, True)]
             for name, (make, steps) in OPTIMIZERS.items()
         },
-        "clipped": clipped(world),
-        "kept": {name: kept(world, name == "full") for name in ("sharded", "full")},
+        "clipped": clipped(process_group),
+        "kept": {name: kept(process_group, name == "full") for name in ("sharded", "full")},
         "fused": fused(mesh),
     }
-    if world.first:
+    if process_group.is_main:
         results.write_text(json.dumps(found))
-    leave()
+    destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from course_lib.lab.view.bqplot_marks import Array, thinned
 from course_lib.runs import Verdict, mean_over_heads
 from course_lib.runs.records import layer_of
 
-QUANTITIES = ("entropy", "qk_sec", "qk_sigma", "sigma_ratio")
+QUANTITIES = ("entropy", "qk_sec", "qk_sigma", "rho_applied")
 """What is drawn by layer: of the first two the mean over the heads, of the rest the largest value."""
 
 
@@ -54,7 +54,7 @@ class Curves:
         return False
 
     def _by_layer(self, quantity: str, values: Array) -> Array:
-        if quantity == "sigma_ratio":
+        if quantity == "rho_applied":
             return np.array([values[members].max() for members in self._members])
         if quantity == "qk_sigma":
             return np.fmax.reduce(values, axis=-1)

@@ -18,7 +18,7 @@ from course_lib.runs.verdict import LOW_ENTROPY
 _PANELS = {
     "entropy": "entropy, lowest layer",
     "qk_sigma": "σ₁(W_qᵀW_k), largest",
-    "sigma_ratio": "σ₁ ratio ρ, largest",
+    "rho_applied": "σ₁ ratio ρ, largest",
 }
 
 

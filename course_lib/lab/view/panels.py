@@ -29,7 +29,7 @@ from course_lib.runs.verdict import LOW_ENTROPY
 TITLES = {
     "entropy": ("Attention entropy", "Entropy of the lowest layer"),
     "qk_sigma": ("Size of W_qᵀW_k", "Size of W_qᵀW_k, largest layer"),
-    "sigma_ratio": ("Step size beside its matrix", "Step size, largest layer"),
+    "rho_applied": ("Step size beside its matrix", "Step size, largest layer"),
 }
 """Of one branch alone, and of several."""
 LINE_COLOR = "#333333"
@@ -48,7 +48,7 @@ class Panels:
         self.entropy = Chart("", "entropy (1 uniform, 0 one-hot)", LAYER_COLORS)
         self.sigma = Chart("Size of W_qᵀW_k", "σ₁, largest head", LAYER_COLORS, log=True)
         self.ratio = Chart("Step size beside its matrix", "σ₁ ratio ρ", LAYER_COLORS, log=True)
-        self.by_layer = {"entropy": self.entropy, "qk_sigma": self.sigma, "sigma_ratio": self.ratio}
+        self.by_layer = {"entropy": self.entropy, "qk_sigma": self.sigma, "rho_applied": self.ratio}
         self.charts = (self.loss, *self.by_layer.values())
         self.legend = ipywidgets.HTML()
         self.verdict = ipywidgets.HTML(layout=cell())
@@ -92,7 +92,7 @@ class Panels:
         steps = max(branch.run.config.steps for branch in self.branches)
         references = [(f"{line.name} {line.loss:.2f}", line.loss) for line in run.task.references]
         # A text of one letter has no loss to speak of; an axis needs a height.
-        top = max(0.1, np.log(run.task.vocab), *(loss for _, loss in references))
+        top = max(0.1, np.log(run.task.n_outputs), *(loss for _, loss in references))
         self.loss.clear(steps, 0.0, 1.12 * top)
         self.loss.draw_levels(references)
         if self._previous is not None:

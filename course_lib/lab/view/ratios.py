@@ -14,7 +14,7 @@ from course_lib.lab.view.bqplot_marks import (
     round_decades,
     set_line,
 )
-from course_lib.models.parameter_groups import BLOCK_GROUPS, group_of
+from course_lib.models.parameter_groups import group_of
 from course_lib.runs import Record, Run
 from course_lib.runs.records import layer_of
 
@@ -102,27 +102,19 @@ class StepSizes:
         return f"{text}; the bound cut {cut.sum()} of {len(cut)} matrices{': ' + named if named else ''}."
 
     def _measured(self, run: Run, record: Record) -> tuple[Array, Array]:
-        rho = record.probes["sigma_ratio"][self._at].astype(np.float64)
-        if "rho" not in record.probes:
-            return rho, np.zeros(len(rho), dtype=bool)
-        wanted = record.probes["rho"][self._at].astype(np.float64)
+        applied = record.probes["rho_applied"][self._at].astype(np.float64)
+        if "rho_requested" not in record.probes:
+            return applied, np.zeros(len(applied), dtype=bool)
+        requested = record.probes["rho_requested"][self._at].astype(np.float64)
         names = [list(run.matrices)[i] for i in self._at]
-        taus = np.array([_tau_of(run, name) for name in names])
-        cut = wanted > taus
-        return np.where(np.isfinite(wanted), wanted, rho), cut
-
-
-def _tau_of(run: Run, name: str) -> float:
-    """τ of a matrix, infinite where it has none."""
-    group = group_of(name)
-    shared = run.tau if group in BLOCK_GROUPS else None
-    tau = run.settings.groups.get(group, {}).get("tau", shared)
-    return np.inf if tau is None else tau
+        taus = np.array([run.tau_of(group_of(name)) for name in names], dtype=np.float64)  # None: NaN
+        cut = requested > taus
+        return np.where(np.isfinite(requested), requested, applied), cut
 
 
 def _last_stepped(run: Run) -> Record | None:
     """The record of the last probed step; the one after the last update has no step."""
-    return next((r for r in reversed(run.records) if "sigma_ratio" in r.probes), None)
+    return next((r for r in reversed(run.records) if "rho_applied" in r.probes), None)
 
 
 def matrix_name(name: str) -> str:

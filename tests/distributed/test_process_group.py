@@ -16,7 +16,7 @@ from two_processes import HERE, start, torchrun
 
 from course_lib import Run, RunConfig, preset
 from course_lib.data import IGNORED, make_task
-from course_lib.distributed.world import ALONE, World, launched
+from course_lib.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 
 SMALL = {"d_model": 32, "heads": 2, "context": 16, "batch": 8, "steps": 50, "probe_every": 20}
 CONFIGS = {
@@ -166,47 +166,47 @@ def test_every_sequence_has_equally_many_scored_positions(task, context):
 
 def test_shares_of_a_batch():
     batch = make_task("copy", 8, seed=0).batch(0, 6)
-    parts = [World(rank, 3).part(batch) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).local_batch(batch) for rank in range(3)]
     for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
         assert [len(piece) for piece in pieces] == [2, 2, 2]
         assert np.concatenate(pieces).tolist() == whole.tolist()
-    assert World(1, 3).share(6) == 2
+    assert ProcessGroup(1, 3).local_batch_size(6) == 2
     with pytest.raises(ValueError, match="batch is 16: expected a multiple of 3, .*; try 18"):
-        World(1, 3).share(16)
+        ProcessGroup(1, 3).local_batch_size(16)
     with pytest.raises(ValueError, match="batch is 16: expected a multiple of 3"):
-        Run(RunConfig(task="copy"), World(1, 3))
+        Run(RunConfig(task="copy"), ProcessGroup(1, 3))
 
 
 def test_each_process_takes_a_card_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    second = World(1, 2, local_rank=1, local_size=2)
+    second = ProcessGroup(1, 2, local_rank=1, local_world_size=2)
     assert [str(second.device(name)) for name in ("auto", "cuda", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
-    assert str(ALONE.device("cuda:1")) == "cuda:1"
+    assert str(SINGLE_PROCESS.device("cuda:1")) == "cuda:1"
     with pytest.raises(
         ValueError, match="device is 'cuda:0': expected 'cpu', or 'cuda' to give each of the 2"
     ):
         second.device("cuda:0")
     with pytest.raises(ValueError, match="device is 'cuda:2': expected one of this machine, which has 2"):
-        World(2, 3, local_rank=2, local_size=3).device("cuda")
+        ProcessGroup(2, 3, local_rank=2, local_world_size=3).device("cuda")
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):
-    assert launched() == ALONE
+    assert ProcessGroup.from_environment() == SINGLE_PROCESS
     monkeypatch.setenv("RANK", "3")  # as some cluster's scheduler may set it
-    assert launched() == ALONE
+    assert ProcessGroup.from_environment() == SINGLE_PROCESS
     for name, value in {"WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("MASTER_PORT", "29500")
-    assert launched() == World(3, 4, local_rank=1, local_size=2)
-    assert not launched().first
+    assert ProcessGroup.from_environment() == ProcessGroup(3, 4, local_rank=1, local_world_size=2)
+    assert not ProcessGroup.from_environment().is_main
 
 
 def test_weights_are_spread_over_several_processes_only():
-    assert World(1, 2, fsdp=True).sharded
-    assert not World(1, 2).sharded
-    assert not World(fsdp=True).sharded
+    assert ProcessGroup(1, 2, fsdp=True).sharded
+    assert not ProcessGroup(1, 2).sharded
+    assert not ProcessGroup(fsdp=True).sharded
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
 """One run on many processes: each trains on its share of every batch, and all have the same weights.
 
 `torchrun --nproc_per_node=2 -m course_lib train …` starts the processes and tells each its place in
-environment variables; `join` reads them. Gradients are averaged by DistributedDataParallel, or, where each
-process is to hold a part of the weights only (`--fsdp`), by FSDP2 (`course_lib.distributed.sharding`). That
-mean over processes of means over shares is the mean over the whole batch, because every share has equally
-many sequences and every sequence of a task equally many scored positions (`text`: all; `copy` and `recall`:
-the same ones in every row).
+environment variables; `init_process_group` reads them. DistributedDataParallel averages the gradients. Where
+each process is to hold a part of the weights only (`--fsdp`), FSDP2 averages them
+(`course_lib.distributed.sharding`). The mean over processes of these means is the mean over the whole batch:
+every process has equally many sequences, and every sequence of a task has equally many scored positions
+(`text`: all; `copy` and `recall`: the same ones in every row).
 
 All processes see the same folder: on several machines it has to be on a file system that they share.
 """
@@ -33,24 +33,35 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_
 
 
 @dataclass(frozen=True)
-class World:
-    """The processes that train a run together, and this one's place among them; by default it is alone."""
+class ProcessGroup:
+    """The processes that train a run together, and this one's place among them; by default it is alone.
+
+    The fields have torch.distributed's names. torch's own default process group does the communication.
+    """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
     """Place among the processes of this machine, and number of its accelerator."""
-    local_size: int = 1
+    local_world_size: int = 1
     fsdp: bool = False
     """Whether each process holds a part of weights and optimizer state (FSDP2), and not all of them (DDP)."""
+
+    @classmethod
+    def from_environment(cls) -> "ProcessGroup":
+        """This process's place, from torchrun's environment variables; `SINGLE_PROCESS` without them."""
+        if not all(name in os.environ for name in _ENVIRONMENT):
+            return SINGLE_PROCESS
+        rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _ENVIRONMENT[:4])
+        return cls(rank, world_size, local_rank, local_world_size)
 
     @property
     def sharded(self) -> bool:
         """Whether weights are spread over the processes; one alone holds them all anyway."""
-        return self.fsdp and self.size > 1
+        return self.fsdp and self.world_size > 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes files and shows progress."""
         return self.rank == 0
 
@@ -61,31 +72,31 @@ class World:
             ValueError: there is no such device, or the processes cannot compute on it together.
         """
         device = resolve_device(name)
-        if self.size == 1 or device.type == "cpu":
+        if self.world_size == 1 or device.type == "cpu":
             return device
         if device.type == "cuda" and device.index is None:
             return resolve_device(f"cuda:{self.local_rank}")
         raise ValueError(
-            f"device is {name!r}: expected 'cpu', or 'cuda' to give each of the {self.size} processes a card "
-            "of its own; try device='cpu'"
+            f"device is {name!r}: expected 'cpu', or 'cuda' to give each of the {self.world_size} processes "
+            "a card of its own; try device='cpu'"
         )
 
-    def share(self, batch: int) -> int:
+    def local_batch_size(self, batch: int) -> int:
         """Sequences of a batch that each process trains on.
 
         Raises:
             ValueError: the batch cannot be divided evenly.
         """
-        if batch % self.size:
+        if batch % self.world_size:
             raise ValueError(
-                f"batch is {batch}: expected a multiple of {self.size}, the number of processes; "
-                f"try {batch + -batch % self.size}"
+                f"batch is {batch}: expected a multiple of {self.world_size}, the number of processes; "
+                f"try {batch + -batch % self.world_size}"
             )
-        return batch // self.size
+        return batch // self.world_size
 
-    def part(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """This process's rows of a batch's inputs and targets, (batch, …) → (batch / size, …)."""
-        n = self.share(len(batch[0]))
+    def local_batch(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """This process's rows of a batch's inputs and targets, (batch, …) → (batch / world_size, …)."""
+        n = self.local_batch_size(len(batch[0]))
         mine = slice(self.rank * n, (self.rank + 1) * n)
         return batch[0][mine], batch[1][mine]
 
@@ -105,44 +116,44 @@ class World:
         """`model` such that backward averages the gradients of all processes. All have to call it.
 
         Args:
-            model: already on its device, and the same in all processes; sharded, where the world is.
+            model: already on its device, and the same in all processes; sharded, where the process group is.
             unused: whether some parameters get no gradient at all.
         """
-        if self.size == 1 or self.sharded:
+        if self.world_size == 1 or self.sharded:
             return model
         # Buffers hold what never changes: where windows end, which offset is which.
         return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
 
-    def mean(self, loss: Tensor) -> Tensor:
+    def all_reduce_mean(self, loss: Tensor) -> Tensor:
         """The mean of all processes' losses. All have to call it; the host waits for no accelerator."""
-        if self.size == 1:
+        if self.world_size == 1:
             return loss
         total = loss.clone()
         dist.all_reduce(total)
-        return total / self.size
+        return total / self.world_size
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether `flag` is set in some process. All have to call it, and all wait for each other."""
-        if self.size == 1:
+        if self.world_size == 1:
             return flag
         votes = torch.tensor(int(flag))  # on the CPU, so that no accelerator is waited for
         dist.all_reduce(votes)
         return bool(votes.item())
 
-    def agree(self, build: Callable[[], T]) -> T:
+    def on_every_rank(self, build: Callable[[], T]) -> T:
         """What `build` returns, once it has returned in every process.
 
         Raises:
             ValueError: in all processes the same, the first one's, if `build` raised one in any.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return build()
         result, problem = None, None
         try:
             result = build()
         except ValueError as error:
             problem = str(error)
-        problems: list[str | None] = [None] * self.size
+        problems: list[str | None] = [None] * self.world_size
         dist.all_gather_object(problems, problem)
         for text in problems:
             if text is not None:
@@ -151,31 +162,23 @@ class World:
         return result
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def launched() -> World:
-    """This process's place as torchrun has told it; `ALONE` where it was started without."""
-    if not all(name in os.environ for name in _ENVIRONMENT):
-        return ALONE
-    rank, size, local_rank, local_size = (int(os.environ[name]) for name in _ENVIRONMENT[:4])
-    return World(rank, size, local_rank, local_size)
-
-
-def join() -> World:
-    """Meet the other processes that torchrun has started; `leave` when done."""
-    world = launched()
-    if world.size > 1:
+def init_process_group() -> ProcessGroup:
+    """Meet the other processes that torchrun has started; `destroy_process_group` when done."""
+    process_group = ProcessGroup.from_environment()
+    if process_group.world_size > 1:
         # gloo also beside nccl: it carries what the host decides, without waiting for the accelerators.
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda:
-            torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
+            torch.cuda.set_device(process_group.local_rank % torch.cuda.device_count())
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    return world
+    return process_group
 
 
-def leave() -> None:
-    """End what `join` began, if it began anything."""
+def destroy_process_group() -> None:
+    """End what `init_process_group` began, if it began anything."""
     if dist.is_initialized():
         dist.destroy_process_group()
         # DDP and FSDP2 keep gloo's threads alive. One that lets go of the last tensors only while Python ends
