@@ -25,7 +25,8 @@ from course_lib.devices import use_available_cores
 from course_lib.distributed.world import launched
 from course_lib.runs.interrupt import uninterrupted
 from course_lib.runs.presets import preset, preset_of
-from course_lib.studies.compare import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
+from course_lib.studies.arms import ARMS, DEFAULT_ARMS, WARMUP
+from course_lib.studies.compare import ArmResult, compare
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

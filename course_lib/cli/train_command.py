@@ -34,6 +34,7 @@ from course_lib.runs.config import RunConfig
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
+from course_lib.studies.arms import arm_of
 from course_lib.studies.compare import ArmResult
 
 SAVE_EVERY = 100
@@ -97,7 +98,7 @@ def _train(run: Run, options: argparse.Namespace) -> int:
     resumed_at = run.updates
     start = perf_counter()
     interrupted = _step(run, out, options.save_every)
-    result = ArmResult(_arm(run.config), run, perf_counter() - start)
+    result = ArmResult(arm_of(run.config), run, perf_counter() - start)
     run.save(out / CHECKPOINT)
     row: dict[str, Any] = {}
     if world.first:
@@ -173,7 +174,7 @@ def _clear(out: Path, everything: bool) -> None:
 
 def _step(run: Run, out: Path, save_every: int) -> bool:
     """Make the steps that are left and write the checkpoints; whether Ctrl-C ended it is returned."""
-    arm = _arm(run.config)
+    arm = arm_of(run.config)
     progress = Progress(run.config.steps)
     with closing(progress), Interrupt(run.world) as interrupt:
         for record in run:
@@ -184,11 +185,6 @@ def _step(run: Run, out: Path, save_every: int) -> bool:
             if run.world.any(interrupt.asked):
                 return not run.finished
     return False
-
-
-def _arm(config: RunConfig) -> str:
-    """The run's name in tables, as `compare` would call it."""
-    return f"{config.optimizer}-warmup" if config.warmup else config.optimizer
 
 
 class Interrupt:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from course_lib import checks
 from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
-from course_lib.figures.palette import ARM_LABELS
 from course_lib.studies.alarms import ALARMS, warnings_of
+from course_lib.studies.arms import LABELS
 
 # --- find a border ------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ def check_alarm(answer: Any, unseen: pd.DataFrame, by: int) -> str:
     false = learnt[learnt[name].notna()]
     if len(false):
         run = false.iloc[0]
-        arm = ARM_LABELS.get(run["arm"], run["arm"])
+        arm = LABELS.get(run["arm"], run["arm"])
         raise Wrong(
             f"{label}: false alarm at step {run[name]} of “{arm}”, seed {run['seed']}, a run that learns "
             f"({len(false)} of {len(learnt)} such runs)."

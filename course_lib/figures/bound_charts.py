@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels
 from course_lib.runs import Run, probed
+from course_lib.studies.arms import LABELS
 
 Values = npt.NDArray[np.float64]
 
@@ -40,7 +41,7 @@ def growth_shares(shares: Mapping[str, Values]) -> Picture:
         shares: name → (σ₁(W − αΔW) − σ₁(W)) / (ασ₁(ΔW)), any number of draws. An arm has its colour.
     """
     figure, ((axis,),) = panels(8.4, 0.55 * len(shares) + 1.7)
-    names = [ARM_LABELS.get(arm, arm) for arm in shares]
+    names = [LABELS.get(arm, arm) for arm in shares]
     for row, (arm, values) in enumerate(shares.items()):
         color = ARM_COLORS.get(arm, REFERENCE_COLOR)
         axis.plot(values, np.full(len(values), row), "o", color=color, alpha=0.25, markersize=6)
@@ -70,7 +71,7 @@ def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
         steps, ratios = probed(run.records, "sigma_ratio")
         qk = [j for j, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
         largest = ratios[:, qk].max(1)
-        name = ARM_LABELS.get(arm, arm)
+        name = LABELS.get(arm, arm)
         axis.semilogy(steps, largest, color=ARM_COLORS.get(arm, LAYER_COLORS[i]), linewidth=2, label=name)
         facts.append(f"{largest.max():.2g} ({name})")
     axis.axhline(tau, color=REFERENCE_COLOR, linestyle="--", linewidth=1)

@@ -7,9 +7,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.runs.records import accuracies, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
+from course_lib.studies.arms import LABELS
 from course_lib.studies.compare import ArmResult
 
 SMOOTHING = 10
@@ -22,7 +23,7 @@ def finding(results: Sequence[ArmResult]) -> str:
     for result in results:
         verdict = result.run.verdict()
         outcome = "learns" if verdict.learnt else "does not learn"
-        parts.append(f"{ARM_LABELS[result.arm]}: {outcome} ({verdict.name})")
+        parts.append(f"{LABELS[result.arm]}: {outcome} ({verdict.name})")
     return " · ".join(parts)
 
 
@@ -64,7 +65,7 @@ def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
             [r.step for r in result.run.records],
             _smooth(curve),
             color=ARM_COLORS[result.arm],
-            label=ARM_LABELS[result.arm],
+            label=LABELS[result.arm],
         )
     for line in results[0].run.task.references:
         _draw_reference(axes, line.name, line.loss)
@@ -76,7 +77,7 @@ def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
     for result in results:
         color, records = ARM_COLORS[result.arm], result.run.records
         steps = [r.step for r in records]
-        axes.plot(steps, _smooth(accuracies(records)), color=color, label=ARM_LABELS[result.arm])
+        axes.plot(steps, _smooth(accuracies(records)), color=color, label=LABELS[result.arm])
         if records[-1].val_accuracy is not None:
             axes.plot(steps[-1], records[-1].val_accuracy, "o", color=color, clip_on=False)
     for line in results[0].run.task.references:

@@ -7,13 +7,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from seaborn import color_palette
 from torch import Tensor
 
 from course_lib.data import CLASSES, Baseline
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels
 from course_lib.figures.run_charts import spoken
 from course_lib.runs import Run
+from course_lib.studies.arms import LABELS
 
 SEEN = (0.91, 0.35, 0.05)
 """Colour of what is looked at, laid over the grey picture."""
@@ -129,7 +131,7 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[Baseline]) -> Picture:
         shift = 1.025 ** (i - (len(arms) - 1) / 2)  # else the dots of two arms lie on each other
         means = own.groupby("lr")["final_val_accuracy"].mean()
         axis.plot(own["lr"] * shift, own["final_val_accuracy"], "o", color=ARM_COLORS[arm], alpha=0.6)
-        axis.plot(means.index * shift, means, color=ARM_COLORS[arm], linewidth=2, label=ARM_LABELS[arm])
+        axis.plot(means.index * shift, means, color=ARM_COLORS[arm], linewidth=2, label=LABELS[arm])
     axis.set_xscale("log")
     rates = sorted(set(runs["lr"]))
     axis.set_xticks(rates, [f"{lr:g}" for lr in rates])
@@ -148,7 +150,7 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[Baseline]) -> Picture:
     facts = [f"{spoken(arm)} {mean:.2f} (at {lr:g})" for arm, (lr, mean) in best.items()]
     title = f"Each at the best of its learning rates: {listed(facts)}"
     every = "; ".join(
-        f"{ARM_LABELS[str(arm)]} at {lr:g}: {own.mean():.2f}"
+        f"{LABELS[str(arm)]} at {lr:g}: {own.mean():.2f}"
         for (arm, lr), own in runs.groupby(["arm", "lr"])["final_val_accuracy"]
     )
     return finish(figure, title, f"Accuracy against learning rate, mean over seeds. {every}.")
@@ -173,7 +175,7 @@ def patch_maps(image: Tensor, maps: Mapping[str, object]) -> Picture:
     axes[0].imshow(image[0].float().cpu(), cmap="gray")
     axes[0].set_title("the picture", fontsize=9)
     for axis, (name, table) in zip(axes[1:], tables.items(), strict=True):
-        drawn = axis.imshow(table, cmap="mako_r", vmin=0, vmax=top)
+        drawn = axis.imshow(table, cmap=color_palette("mako_r", as_cmap=True), vmin=0, vmax=top)
         axis.set_title(name, fontsize=9)
     for axis in axes:
         axis.set_xticks([])

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from course_lib.data import Baseline
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels
 from course_lib.models import GROUPS
 from course_lib.studies.alarms import ALARMS, track_record
+from course_lib.studies.arms import LABELS
 
 GROUP_LABELS = {
     "qk": "W_q, W_k",
@@ -135,7 +136,7 @@ def warning_chart(warnings: pd.DataFrame, steps: int) -> Picture:
             missing = np.isnan(seen)
             axis.plot(seen[~missing], (row + offsets)[~missing], "o", color=color, alpha=0.7, markersize=6)
             axis.plot(np.full(missing.sum(), never), (row + offsets)[missing], "x", color=color, markersize=5)
-        axis.plot([], [], "o", color=color, label=ARM_LABELS.get(arm, arm))
+        axis.plot([], [], "o", color=color, label=LABELS.get(arm, arm))
     _step_scale(axis, steps)
     axis.set_xlim(-0.2, never * 1.3)
     axis.axvline(steps, color=REFERENCE_COLOR, linewidth=1, linestyle=":")

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from course_lib.figures.map_charts import draw_map, equally_sharp_ranks_apart
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels
 from course_lib.runs import Run, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
+from course_lib.studies.arms import LABELS, MAIN_ARMS, OTHER_COLOUR, TREATMENTS
 
 SMOOTHING = 9
 """Steps that a drawn training loss is averaged over."""
@@ -21,7 +22,7 @@ def _color(arm: str, i: int) -> str:
 
 
 def _name(arm: str) -> str:
-    return ARM_LABELS.get(arm, arm)
+    return LABELS.get(arm, arm)
 
 
 def spoken(arm: str) -> str:
@@ -211,7 +212,7 @@ def controls_chart(
     names = sorted(losses_of, key=lambda arm: losses_of[arm].mean())
     figure, ((axis,),) = panels(9.2, 0.36 * len(names) + 1.7)
     for row, name in enumerate(names):
-        color = CONTROL_COLORS.get(name, "#444444")
+        color = {TREATMENTS[arm]: ARM_COLORS[arm] for arm in MAIN_ARMS}.get(name, OTHER_COLOUR)
         values = losses_of[name]
         axis.plot(values, [row] * len(values), "o", color=color, alpha=0.7, markersize=7)
         axis.plot(values.mean(), row, "|", color=color, markersize=18, markeredgewidth=2)
@@ -232,12 +233,3 @@ def controls_chart(
     title = f"“{compare[0]}” {verb} “{compare[1]}” (means {a.mean():.2f} and {b.mean():.2f})"
     facts = "; ".join(f"{name} {losses_of[name].mean():.2f}" for name in names)
     return finish(figure, title, f"Final losses by arm, mean over seeds: {facts}.")
-
-
-CONTROL_COLORS = {
-    "no warmup at all": ARM_COLORS["adamw"],
-    "warmup on everything": ARM_COLORS["adamw-warmup"],
-    "warmup on the block matrices only": ARM_COLORS["adamw-warmup-blocks"],
-    "AdamW²": ARM_COLORS["adamw2"],
-}
-"""Those arms of the controls that the course meets everywhere keep their colours."""

@@ -9,9 +9,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels
 from course_lib.probes import effective_rank, spectral_energy_concentration, stable_rank
+from course_lib.studies.arms import LABELS
 from course_lib.studies.circle import LINKS, Followed
 
 Values = npt.NDArray[np.float32]
@@ -25,7 +26,7 @@ def _measures(sigma: Tensor, s: int) -> tuple[float, float, float]:
 
 
 def _style(arm: str, i: int) -> dict[str, Any]:
-    return {"color": ARM_COLORS.get(arm, LAYER_COLORS[i]), "label": ARM_LABELS.get(arm, arm)}
+    return {"color": ARM_COLORS.get(arm, LAYER_COLORS[i]), "label": LABELS.get(arm, arm)}
 
 
 def _energy_bars(axis: Axes, sigma: Tensor, s: int, color: str) -> None:

@@ -6,26 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
+from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR, arm_style
 from course_lib.figures.picture import Picture, finish, label, listed, panels
+from course_lib.studies.arms import ARMS, LABELS
 from course_lib.studies.sensitivity import lr_sensitivity
 
-SENSITIVITY_LABELS = {
-    **ARM_LABELS,
-    "qk-norm": "QK-norm, no warmup",
-    "qk-norm-adamw2": "QK-norm and AdamW²",
-    "adamw2-tau-0.02": "AdamW², τ = 0.02",
-}
-_RELATIVES = {"qk-norm": "adamw", "qk-norm-adamw2": "adamw2"}
-"""Arms that are drawn dashed, in the colour of the arm that they differ from."""
 _PART_NAMES = {"qk": "W_q, W_k", "vo": "W_v, W_o", "mlp": "MLPs", "outside": "embeddings, head"}
-
-
-def _style(arm: str) -> dict[str, str]:
-    """Colour and dashes of an arm of the sensitivity curve."""
-    if arm == "adamw2-tau-0.02":
-        return {"color": ARM_COLORS["adamw2"], "linestyle": ":"}
-    return {"color": ARM_COLORS[_RELATIVES.get(arm, arm)], "linestyle": "--" if arm in _RELATIVES else "-"}
 
 
 def alpha_over_time(
@@ -44,7 +30,7 @@ def alpha_over_time(
     axis.semilogy(asked, color=REFERENCE_COLOR, linestyle="--", linewidth=1.2, label="asked for")
     drawn = {"adamw2": alphas.mean(axis=1), **{arm: pd.Series(f) for arm, f in schedules.items()}}
     for arm, factors in drawn.items():
-        name = "AdamW², mean over matrices" if arm == "adamw2" else ARM_LABELS[arm]
+        name = "AdamW², mean over matrices" if arm == "adamw2" else LABELS[arm]
         axis.semilogy(factors, color=ARM_COLORS[arm], linewidth=2.2, label=name)
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.legend(frameon=False, fontsize=9, loc="lower right")
@@ -55,7 +41,7 @@ def alpha_over_time(
         f"The bound lets through {shares['adamw2'].iloc[0]:.1%} of the learning rate at first, "
         f"and half of it {_when(half['adamw2'])}"
     )
-    others = "".join(f" {ARM_LABELS[arm]}: half {_when(half[arm])}." for arm in schedules)
+    others = "".join(f" {LABELS[arm]}: half {_when(half[arm])}." for arm in schedules)
     ends = f"In the last step the mean is {shares['adamw2'].iloc[-1]:.0%} of what is asked for."
     return finish(figure, title, f"α against step, logarithmic. {title}. {ends}{others}")
 
@@ -93,9 +79,9 @@ def sensitivity_table(frame: pd.DataFrame, initial: float) -> pd.DataFrame:
 
 
 def _by_lr(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds: one row per arm, in the order of the palette, one column per learning rate."""
+    """Mean over seeds: one row per arm, in the order of the registry, one column per learning rate."""
     mean = frame.pivot_table("final_val_loss", "arm", "lr", aggfunc="mean")
-    return mean.loc[[arm for arm in SENSITIVITY_LABELS if arm in mean.index]]
+    return mean.loc[[arm for arm in ARMS if arm in mean.index]]
 
 
 def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, float]) -> Picture:
@@ -110,9 +96,9 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     figure, ((curve, scatter),) = panels(10.4, 4.6, 1, 2, width_ratios=(1.5, 1))
     for arm, row in mean.iterrows():
         runs = frame[frame["arm"] == arm].groupby("lr")["final_val_loss"]
-        style = _style(str(arm))
+        style = arm_style(str(arm))
         row = row.dropna()  # not every arm has every learning rate
-        curve.plot(row, marker="o", markersize=4, linewidth=2, label=SENSITIVITY_LABELS[str(arm)], **style)
+        curve.plot(row, marker="o", markersize=4, linewidth=2, **style)
         curve.fill_between(row.index, runs.min(), runs.max(), color=style["color"], alpha=0.15, linewidth=0)
         place = table.loc[arm]
         filled = style["color"] if style["linestyle"] == "-" else "white"
@@ -133,15 +119,15 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     scatter.set_ylim(bottom=-0.05 * table["sensitivity"].max())
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3, handlelength=3.5)
     top = mean.columns[-1]
-    below = [SENSITIVITY_LABELS[str(arm)] for arm, loss in mean[top].items() if loss < line[1]]
-    best = SENSITIVITY_LABELS[str(table["best loss"].idxmin())]
+    below = [LABELS[str(arm)] for arm, loss in mean[top].items() if loss < line[1]]
+    best = LABELS[str(table["best loss"].idxmin())]
     who = f"only “{listed(below)}” ends" if len(below) == 1 else f"{len(below)} of {len(mean)} arms end"
     who = who if below else "no arm ends"
     title = (
         f"At a learning rate of {top:g}, {who} below “{line[0]}”; the lowest loss of all is that of “{best}”"
     )
     facts = "; ".join(
-        f"{SENSITIVITY_LABELS[str(arm)]}: {', '.join(f'{loss:.2f}' for loss in row)}, "
+        f"{LABELS[str(arm)]}: {', '.join(f'{loss:.2f}' for loss in row)}, "
         f"sensitivity {table.loc[arm, 'sensitivity']:.2f}"
         for arm, row in mean.iterrows()
     )
@@ -207,7 +193,7 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
     axis.set_xticks(mean.index, [f"{tau:g}" for tau in mean.index])
     axis.xaxis.set_minor_formatter(NullFormatter())
     for arm, loss in lines.items():
-        axis.axhline(loss, color=ARM_COLORS[arm], linestyle="--", linewidth=1.5, label=ARM_LABELS[arm])
+        axis.axhline(loss, color=ARM_COLORS[arm], linestyle="--", linewidth=1.5, label=LABELS[arm])
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     label(axis, "τ", "validation loss at the last step (nats)")
     good, worst = good_taus(frame, slack), mean.idxmax()

@@ -9,9 +9,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from course_lib.data import load_text
-from course_lib.figures.palette import ARM_LABELS
 from course_lib.runs import Run, RunConfig
 from course_lib.studies.alarms import signals
+from course_lib.studies.arms import LABELS
 
 
 def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
@@ -30,7 +30,7 @@ def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
         verdict = run.verdict()
         ranks = ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers)
         accuracy = {} if verdict.accuracy is None else {"validation accuracy": f"{verdict.accuracy:.2f}"}
-        rows[ARM_LABELS.get(name, name)] = {
+        rows[LABELS.get(name, name)] = {
             "verdict": verdict.name,
             "validation loss": f"{verdict.loss:.2f}",
             **accuracy,
