@@ -76,7 +76,7 @@ def test_a_group_keeps_its_own_settings_and_its_tau_under_adamw2_alone():
 @pytest.mark.parametrize(
     ("arm", "warmup", "words"),
     [
-        ("adamw3", 10, "arm is 'adamw3': expected one of adamw,.*did you mean 'adamw2'"),
+        ("adamw3", 10, "arm is 'adamw3': expected one of adamw,.*did you mean 'adamw'"),
         ("adamw-warmup", 21, "warmup is 21: expected at most 20"),
         ("replayed", 10, "arm is 'replayed', whose schedule .* expected one of adamw,"),
     ],
