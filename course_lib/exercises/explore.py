@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from course_lib.figures.dot_rows import warning_chart
 from course_lib.figures.picture import Picture
-from course_lib.figures.rescue_charts import warning_chart
 from course_lib.studies.alarms import ALARMS, warnings_of
 
 

@@ -155,12 +155,12 @@ CARRIERS = frozenset("acf")
 
 _CONTRADICTED = {
     "b": "b: look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
-    "d": "d: look at “put back all but qk”: those runs end far from where “put back qk” does.",
+    "d": "d: look at put-back-all-but of qk: those runs end far from where put-back of qk does.",
     "e": "e: look at “bounded alone” of W_q, W_k on live: those runs stay above the bigram line.",
 }
 _MISSED = {
     "a": "a is missing: look at “bounded alone” of W_q, W_k on copy.",
-    "c": "c is missing: look at “put back qk” on copy.",
+    "c": "c is missing: look at put-back of qk on copy.",
     "f": "f is missing: look at “shocked, lr × 10” of the embeddings on copy.",
 }
 

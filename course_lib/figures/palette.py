@@ -22,6 +22,12 @@ def arm_style(arm: str, place: int = 0) -> dict[str, Any]:
     return {"color": known.line_colour, "linestyle": known.dash, "label": known.label}
 
 
+def spoken(arm: str) -> str:
+    """An arm's label without a comma, for sentences that list several; another name as it is."""
+    name = ARMS[arm].label if arm in ARMS else arm
+    return name.replace(", no warmup", " without warmup").replace(", warmup", " with warmup")
+
+
 def branch_color(arm: str | None, taken: Collection[str]) -> str:
     """The colour of `arm` if no branch has it yet, else the first of `BRANCH_COLORS` that is free."""
     wanted = [ARMS[arm].line_colour] if arm in ARMS else []
