@@ -49,7 +49,8 @@ def test_no_run_is_missing_and_none_is_of_another_plan(taming, rows):
 
 def test_every_row_has_the_settings_that_make_it_again(taming, rows):
     columns = list(taming.KEY)
-    made = {tuple(map(str, row[columns])): row for _, row in rows.astype({"tau": object}).fillna({"tau": "None"}).iterrows()}
+    rows = rows.assign(tau=rows["tau"].astype(object).fillna("None"))
+    made = {tuple(map(str, row[columns])): row for _, row in rows.iterrows()}
     for item in taming.items():
         row = made[tuple(map(str, item.key))]
         again = preset(row["preset"], lr=row["lr"], seed=row["seed"], **json.loads(row["settings"]))
