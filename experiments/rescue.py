@@ -1,59 +1,53 @@
-"""How late can a crashing run be cured? Several cures, begun at several steps, over seeds.
+"""How late can a crashing run still be cured? Several cures, begun at several steps, over seeds.
 
-    python experiments/rescue.py --out experiments/records/rescue.csv             # hours on one core
-    python experiments/rescue.py --preset copy --seeds 0 --out rescue.csv       # some minutes
+    python experiments/rescue.py                                    # hours on one core for all
+    python experiments/rescue.py --presets copy --seeds 0 --out rescue.csv    # some minutes
 
-First the steps of `FIRST` are tried, whatever their outcome, so that one sees whether outcomes are in order;
-then bisection looks for the border between them. `given a whole run` is a fork that makes as many steps as a
-run from the start, along the whole schedule anew. Every row is a fork, with the crash's own loss beside it.
-Notebook 08 reads the file.
+The steps of `FIRST` are tried first, whatever their outcome, to see whether outcomes are in order; bisection
+then looks for the border between them. The cures are those of `course_lib.studies.rescue.CURES`. Every row of
+experiments/records/rescue.csv is a fork, with the loss of the crash itself beside it. Notebook 08 reads it.
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from rows import fill
+from command import parser, presets
 
 from course_lib import preset
-from course_lib.studies import Cure, Rescue
+from course_lib.studies.rescue import CURES, Rescue
+from course_lib.studies.results import TRAINING, Row, Work, fill
 
 FIRST = (0, 1, 2, 5, 20, 100)
 PRESETS = ("copy", "live")
-CURES: dict[str, tuple[Cure, bool]] = {
-    "τ = 0.05": (Cure(tau=0.05), False),
-    "τ = 0.05, given a whole run": (Cure(tau=0.05), True),
-    "lr × 0.1": (Cure(lr_factor=0.1), False),
-    "warmup of 100": (Cure(warmup=100), False),
-    "τ = 0.05, W_q and W_k put back": (Cure(tau=0.05, put_back=("qk",)), False),
-}
+KEY = ("preset", "cure", "seed")
 
 
-def rows(name: str, cure: str, seed: int) -> list[dict[str, Any]]:
+def rows(name: str, cure: str, seed: int) -> list[Row]:
     config = preset(name, seed=seed, device="cpu", probe_every=0)
-    how, more_time = CURES[cure]
-    search = Rescue(config, how, first_tries=FIRST, more_time=more_time).finish()
+    named = CURES[cure]
+    search = Rescue(config, named.cure, first_tries=FIRST, more_time=named.more_time).finish()
     assert search.crash is not None
     table = search.to_frame().assign(ordered=search.ordered, crash_loss=search.crash.loss)
     return table.drop(columns="verdict").round(4).to_dict("records")  # without probes it is stalled or not
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, nargs="+", default=PRESETS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--cures", choices=CURES, nargs="+", default=list(CURES))
-    parser.add_argument("--limit", type=int, help="make so many searches at most, the rest in a later call")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write or to complete")
-    options = parser.parse_args()
-    plan = {
-        (name, cure, seed): partial(rows, name, cure, seed)
-        for seed in options.seeds
-        for name in options.preset
-        for cure in options.cures
+def plan(names: list[str], cures: list[str], seeds: list[int]) -> dict[tuple[object, ...], Work]:
+    return {
+        (name, cure, seed): Work(
+            partial(rows, name, cure, seed), (*TRAINING, "optim") if CURES[cure].cure.tau else TRAINING
+        )
+        for seed in seeds
+        for name in names
+        for cure in cures
     }
-    fill(options.out, "rescue.py", ("preset", "cure", "seed"), plan, options.limit)
+
+
+def main() -> None:
+    command = parser(__doc__, "rescue.csv", seeds=range(5))
+    presets(command, PRESETS)
+    command.add_argument("--cures", choices=CURES, nargs="+", default=list(CURES))
+    options = command.parse_args()
+    work = plan(options.presets, options.cures, options.seeds)
+    fill(options.out, KEY, work.items(), most=options.most, redo=options.redo)
 
 
 if __name__ == "__main__":

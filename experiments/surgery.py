@@ -1,76 +1,94 @@
 """Where does the crash live? One parameter group shocked or shielded at a time.
 
-    python experiments/surgery.py --out experiments/records/surgery.csv            # hours on one core
-    python experiments/surgery.py --preset copy --seeds 0 1 --out surgery.csv    # some minutes
+    python experiments/surgery.py                                      # hours on one core for all
+    python experiments/surgery.py --presets copy --seeds 0 1 --out surgery.csv    # some minutes
 
-Shock: all groups are warmed up over 100 steps but one, which starts at 1, 3 or 10 times the full learning
-rate. Shield: no group is warmed up, and the steps of some are bounded (τ = 0.05). Every run is a row of the
-file, written as soon as it is done; what the file has already is not made again. Notebook 08 reads it.
+Every row of experiments/records/surgery.csv is a run. Its `arm` is the run that was operated on, its
+`operation` what was done (`course_lib.studies.surgery.OPERATIONS`), `group` to which group of parameters, and
+`factor` how many times the learning rate a shocked group gets. Notebook 08 reads the file.
 """
 
-import argparse
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from itertools import islice
 
-from rows import fill, run_row
+from command import outcome, parser, presets
 
-from course_lib import RunConfig, preset
+from course_lib import Run, RunConfig, preset
 from course_lib.models import BLOCK_GROUPS, GROUPS
-from course_lib.studies import Cure
+from course_lib.studies.arms import arm_config
+from course_lib.studies.rescue import Cure
+from course_lib.studies.results import TRAINING, Row, Work, fill, rooms_of
 from course_lib.studies.surgery import TAU, operate
 
-WARMUP = 100
 LATE = 20
-PRESETS = ("copy", "live")
+"""The step at which groups are put back."""
+FACTORS = (1, 3, 10)
 MATRICES = tuple(group for group in GROUPS if group != "norm")
+PRESETS = ("copy", "live")
+KEY = ("preset", "arm", "operation", "group", "factor", "seed")
+Operation = tuple[str, str, str, int | None]
+"""Arm, operation, group, factor."""
 
 
-def arms(name: str) -> dict[str, RunConfig]:
-    """Arm → its config."""
-    healthy, sick = preset(name, warmup=WARMUP), preset(name)
-    made = {"warmup on everything": healthy, "no warmup at all": sick}
-    made |= {
-        f"shock {group} × {factor}": operate(healthy, shock=group, lr_multiplier=factor)
-        for factor in (1, 3, 10)
-        for group in GROUPS
+def operated(name: str) -> dict[Operation, RunConfig]:
+    """Operations from the first step on."""
+    healthy, sick = (arm_config(preset(name), arm) for arm in ("adamw-warmup", "adamw"))
+    made: dict[Operation, RunConfig] = {
+        ("adamw-warmup", "none", "none", None): healthy,
+        ("adamw", "none", "none", None): sick,
     }
-    made |= {f"shield {group}": operate(sick, shield=group) for group in MATRICES}
-    made["shield the blocks"] = operate(sick, shield=BLOCK_GROUPS)
+    for factor in FACTORS:
+        for group in GROUPS:
+            shocked = operate(healthy, shock=group, lr_multiplier=factor)
+            made["adamw-warmup", "shock", group, factor] = shocked
+    for group in MATRICES:
+        made["adamw", "shield", group, None] = operate(sick, shield=group)
+    made["adamw", "shield", "blocks", None] = operate(sick, shield=BLOCK_GROUPS)
     for group in BLOCK_GROUPS:
-        others = [g for g in BLOCK_GROUPS if g != group]
-        made[f"shield the blocks but {group}"] = operate(sick, shield=others)
+        others = [other for other in BLOCK_GROUPS if other != group]
+        made["adamw", "shield-blocks-but", group, None] = operate(sick, shield=others)
     return made
 
 
-def cures() -> dict[str, Cure]:
-    """Arm → what is done to the crashing run after `LATE` steps."""
-    parts = {"nothing": (), **{group: (group,) for group in GROUPS}, "the blocks": BLOCK_GROUPS}
-    parts["all but qk"] = tuple(group for group in GROUPS if group != "qk")
-    return {f"put back {name}": Cure(tau=TAU, put_back=groups) for name, groups in parts.items()}
+def put_back() -> dict[Operation, Cure]:
+    """What is done to the crashing run after `LATE` steps."""
+    made: dict[Operation, Cure] = {}
+    for name, groups in {"none": (), **{g: (g,) for g in GROUPS}, "blocks": BLOCK_GROUPS}.items():
+        made["adamw", "put-back", name, None] = Cure(tau=TAU, put_back=groups)
+    others = tuple(group for group in GROUPS if group != "qk")
+    made["adamw", "put-back-all-but", "qk", None] = Cure(tau=TAU, put_back=others)
+    return made
+
+
+def row(config: RunConfig, cure: Cure | None = None) -> Row:
+    run = Run(config)
+    if cure is not None:
+        list(islice(run, LATE))
+        run = cure.apply(run)
+    list(run)
+    return outcome(run) | {"entropy": round(min(layer.entropy for layer in run.verdict().layers), 3)}
+
+
+def plan(names: list[str], seeds: list[int]) -> dict[tuple[object, ...], Work]:
+    made: dict[tuple[object, ...], Work] = {}
+    for name in names:
+        for seed in seeds:
+            once = {"seed": seed, "device": "cpu", "probe_every": preset(name).steps}
+            for item, config in operated(name).items():
+                made[(name, *item, seed)] = Work(partial(row, replace(config, **once)), rooms_of(config))
+            for item, cure in put_back().items():
+                made[(name, *item, seed)] = Work(
+                    partial(row, preset(name, **once), cure), (*TRAINING, "optim")
+                )
+    return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, nargs="+", default=PRESETS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", help="only these (default: all)")
-    parser.add_argument("--limit", type=int, help="make so many runs at most, the rest in a later call")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write or to complete")
-    options = parser.parse_args()
-    plan = {
-        (name, arm, seed): partial(run_row, config, seed)
-        for name in options.preset
-        for seed in options.seeds
-        for arm, config in arms(name).items()
-    }
-    plan |= {
-        (name, arm, seed): partial(run_row, preset(name), seed, LATE, cure)
-        for name in options.preset
-        for seed in options.seeds
-        for arm, cure in cures().items()
-    }
-    plan = {item: make for item, make in plan.items() if options.arms is None or item[1] in options.arms}
-    fill(options.out, "surgery.py", ("preset", "arm", "seed"), plan, options.limit)
+    command = parser(__doc__, "surgery.csv", seeds=range(5))
+    presets(command, PRESETS)
+    options = command.parse_args()
+    fill(options.out, KEY, plan(options.presets, options.seeds).items(), most=options.most, redo=options.redo)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 import course_lib
 from course_lib import Run
-from course_lib.studies.compare_arms import arm_config
+from course_lib.studies.arms import arm_config
 
 # No deadline: how long an example takes says more about the machine than about the code. The same examples
 # in every run: a failure in CI is a failure at home.

@@ -25,7 +25,8 @@ from course_lib.devices import use_available_cores
 from course_lib.distributed.process_group import ProcessGroup
 from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
-from course_lib.studies.compare_arms import ARMS, DEFAULT_ARMS, WARMUP, ArmResult, compare
+from course_lib.studies.arms import ARMS, DEFAULT_ARMS, WARMUP
+from course_lib.studies.compare_arms import ArmResult, compare
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

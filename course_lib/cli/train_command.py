@@ -34,6 +34,7 @@ from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.presets import preset, preset_of
 from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
+from course_lib.studies.arms import arm_of
 from course_lib.studies.compare_arms import ArmResult
 
 SAVE_EVERY = 100
@@ -161,7 +162,7 @@ def _train(run: Run, options: TrainOptions) -> int:
     resumed_at = run.updates
     start = perf_counter()
     interrupted = _step(run, options)
-    result = ArmResult(_arm(run.config), run, perf_counter() - start)
+    result = ArmResult(arm_of(run.config), run, perf_counter() - start)
     run.save(out / CHECKPOINT)
     row: dict[str, Any] = {}
     if main:
@@ -194,7 +195,7 @@ def _clear(out: Path, everything: bool) -> None:
 
 def _step(run: Run, options: TrainOptions) -> bool:
     """Make the steps that are left and write the checkpoints; returns whether Ctrl-C ended them early."""
-    arm, processes = _arm(run.config), run.process_group
+    arm, processes = arm_of(run.config), run.process_group
     progress = Progress(run.config.steps)
     # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
     alone = processes.world_size == 1
@@ -207,8 +208,3 @@ def _step(run: Run, options: TrainOptions) -> bool:
             if processes.any_rank(interrupt.asked):
                 return not run.finished
     return False
-
-
-def _arm(config: RunConfig) -> str:
-    """The run's name in tables, as `compare` would call it."""
-    return f"{config.optimizer}-warmup" if config.warmup else config.optimizer

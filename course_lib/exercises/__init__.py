@@ -39,8 +39,6 @@ from course_lib.exercises.nb09 import (
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result
-from course_lib.studies.circle import Followed, follow, half_lost, next_loss, weight_path
-from course_lib.studies.experiment import real_words, step_table, train, verdicts
 
 __all__ = [
     "CARRIER_CLAIMS",
@@ -51,7 +49,6 @@ __all__ = [
     "TAMING_CLAIMS",
     "VERDICT_CASES",
     "Environment",
-    "Followed",
     "Outcome",
     "Prediction",
     "Result",
@@ -88,14 +85,6 @@ __all__ = [
     "check_verdicts",
     "check_warmup",
     "explore",
-    "follow",
-    "half_lost",
-    "next_loss",
     "progress",
-    "real_words",
     "step_for_step",
-    "step_table",
-    "train",
-    "verdicts",
-    "weight_path",
 ]

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from course_lib.extras import pandas as pd
+
 from course_lib import checks
 from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
-from course_lib.extras import pandas as pd
-from course_lib.figures.palette import ARM_LABELS
 from course_lib.studies.alarms import ALARMS, warnings_of
+from course_lib.studies.arms import LABELS
 
 # --- find a border ------------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ def check_alarm(answer: Any, unseen: pd.DataFrame, by: int) -> str:
     false = learnt[learnt[name].notna()]
     if len(false):
         run = false.iloc[0]
-        arm = ARM_LABELS.get(run["arm"], run["arm"])
+        arm = LABELS.get(run["arm"], run["arm"])
         raise Wrong(
             f"{label}: false alarm at step {run[name]} of “{arm}”, seed {run['seed']}, a run that learns "
             f"({len(false)} of {len(learnt)} such runs)."
@@ -154,12 +155,12 @@ CARRIERS = frozenset("acf")
 
 _CONTRADICTED = {
     "b": "b: look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
-    "d": "d: look at “put back all but qk”: those runs end far from where “put back qk” does.",
+    "d": "d: look at put-back-all-but of qk: those runs end far from where put-back of qk does.",
     "e": "e: look at “bounded alone” of W_q, W_k on live: those runs stay above the bigram line.",
 }
 _MISSED = {
     "a": "a is missing: look at “bounded alone” of W_q, W_k on copy.",
-    "c": "c is missing: look at “put back qk” on copy.",
+    "c": "c is missing: look at put-back of qk on copy.",
     "f": "f is missing: look at “shocked, lr × 10” of the embeddings on copy.",
 }
 

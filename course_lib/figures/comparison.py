@@ -6,14 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, REFERENCE_COLOR
-from course_lib.figures.run_charts import smooth
+from course_lib.figures.palette import arm_style
+from course_lib.figures.picture import SMOOTHING, legend_below, reference_line, smooth
 from course_lib.runs.records import accuracies, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
+from course_lib.studies.arms import LABELS
 from course_lib.studies.compare_arms import ArmResult
-
-SMOOTHING = 10
-"""Steps over which a drawn loss is averaged."""
 
 
 def finding(results: Sequence[ArmResult]) -> str:
@@ -22,7 +20,7 @@ def finding(results: Sequence[ArmResult]) -> str:
     for result in results:
         verdict = result.run.verdict()
         outcome = "learns" if verdict.learnt else "does not learn"
-        parts.append(f"{ARM_LABELS[result.arm]}: {outcome} ({verdict.name})")
+        parts.append(f"{LABELS[result.arm]}: {outcome} ({verdict.name})")
     return " · ".join(parts)
 
 
@@ -39,10 +37,10 @@ def compare_figure(results: Sequence[ArmResult]) -> Figure:
     images = results[0].run.task.reference.accuracy is not None
     (_draw_accuracy if images else _draw_loss)(loss, results)
     _draw_sharpest_layer(entropy, results, "entropy")
-    entropy.axhline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
+    reference_line(entropy, LOW_ENTROPY, dash=":")
     entropy.set(title="Attention entropy, lowest layer", ylabel="entropy (1 = uniform)", ylim=(-0.02, 1.05))
     _draw_sharpest_layer(rank, results, "attention_rank")
-    rank.axhline(LOW_RANK, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
+    reference_line(rank, LOW_RANK, dash=":")
     rank.set(
         title="Rank of that layer's attention map", ylabel=f"effective rank (× {results[0].run.rank_unit})"
     )
@@ -52,53 +50,32 @@ def compare_figure(results: Sequence[ArmResult]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     config = results[0].run.config
     figure.suptitle(f"{finding(results)}\n{config.task}, lr {config.lr:g}, seed {config.seed}", fontsize=10)
-    handles, labels = loss.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_below(figure, len(results))
     return figure
 
 
 def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
     for result in results:
-        curve = losses(result.run.records)
-        axes.plot(
-            [r.step for r in result.run.records],
-            smooth(curve, SMOOTHING),
-            color=ARM_COLORS[result.arm],
-            label=ARM_LABELS[result.arm],
-        )
+        records = result.run.records
+        axes.plot([r.step for r in records], smooth(losses(records)), **arm_style(result.arm))
     for line in results[0].run.task.references:
-        _draw_reference(axes, line.name, line.loss)
+        reference_line(axes, line.loss, line.name, inside=True)
     axes.set(title=f"Training loss, mean of {SMOOTHING} steps", ylabel="loss (nats)")
 
 
 def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
     """Of images: what the verdict rests on, the validation accuracy as a dot at the end."""
     for result in results:
-        color, records = ARM_COLORS[result.arm], result.run.records
+        style, records = arm_style(result.arm), result.run.records
         steps = [r.step for r in records]
-        axes.plot(steps, smooth(accuracies(records), SMOOTHING), color=color, label=ARM_LABELS[result.arm])
+        axes.plot(steps, smooth(accuracies(records)), **style)
         if records[-1].val_accuracy is not None:
-            axes.plot(steps[-1], records[-1].val_accuracy, "o", color=color, clip_on=False)
+            axes.plot(steps[-1], records[-1].val_accuracy, "o", color=style["color"], clip_on=False)
     for line in results[0].run.task.references:
         if line.accuracy is not None:
-            _draw_reference(axes, line.name, line.accuracy)
+            reference_line(axes, line.accuracy, line.name, inside=True)
     title = f"Training accuracy, mean of {SMOOTHING} steps; dot: validation"
     axes.set(title=title, ylabel="accuracy", ylim=(0, 1))
-
-
-def _draw_reference(axes: Axes, name: str, height: float) -> None:
-    axes.axhline(height, color=REFERENCE_COLOR, linestyle="--", linewidth=0.8)
-    axes.annotate(
-        name,
-        (1.0, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, -2),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=REFERENCE_COLOR,
-    )
 
 
 def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str) -> None:
@@ -113,7 +90,7 @@ def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str
         curve = mean_over_heads(values[:, layer])
         if quantity == "attention_rank":
             curve = curve / result.run.reference_ranks[layer]
-        axes.plot(steps, curve, color=ARM_COLORS[result.arm])
+        axes.plot(steps, curve, **arm_style(result.arm))
 
 
 def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
@@ -122,9 +99,10 @@ def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
         if len(steps) == 0:
             continue
         inside = ["blocks." in name for name in result.run.matrices]
-        axes.plot(steps, values[:, inside].max(-1), color=ARM_COLORS[result.arm])
+        style = arm_style(result.arm)
+        axes.plot(steps, values[:, inside].max(-1), **style)
         if result.run.tau is not None:
-            axes.axhline(result.run.tau, color=ARM_COLORS[result.arm], linestyle=":", linewidth=1)
+            axes.axhline(result.run.tau, color=style["color"], linestyle=":", linewidth=1)
             axes.annotate(
                 f"τ = {result.run.tau:g}",
                 (0.0, result.run.tau),

@@ -1,32 +1,34 @@
-"""One colour per arm, the same in every figure, panel and notebook (seaborn "colorblind")."""
+"""Colours of lines: one per arm in every figure, panel and notebook (seaborn "colorblind")."""
 
 from collections.abc import Collection
+from typing import Any
 
-from seaborn import color_palette
+from course_lib.studies.arms import ARMS, COLOURS, MAIN_ARMS
 
-_COLORS = color_palette("colorblind").as_hex()
-
-ARM_COLORS = {
-    "adamw": _COLORS[3],
-    "adamw-warmup": _COLORS[0],
-    "adamw-warmup-blocks": _COLORS[9],
-    "adamw2": _COLORS[2],
-}
-ARM_LABELS = {
-    "adamw": "AdamW, no warmup",
-    "adamw-warmup": "AdamW, warmup",
-    "adamw-warmup-blocks": "AdamW, warmup on the block matrices",
-    "adamw2": "AdamW², no warmup",
-}
-LAYER_COLORS = [_COLORS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
+ARM_COLORS = {name: ARMS[name].colour for name in MAIN_ARMS}
+LAYER_COLORS = [COLOURS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
 """For lines of single layers, in order."""
 REFERENCE_COLOR = "#767676"
 """Reference lines: n-grams, constant guess."""
-BRANCH_COLORS = ("#333333", _COLORS[1], _COLORS[4], _COLORS[5])
+BRANCH_COLORS = ("#333333", COLOURS[1], COLOURS[4], COLOURS[5])
 """For the branches of a run that are no arm of the course, in order."""
 
 
+def arm_style(arm: str, place: int = 0) -> dict[str, Any]:
+    """Colour, line style and label of an arm's line; other names get the colour of their place."""
+    if arm not in ARMS:
+        return {"color": LAYER_COLORS[place], "label": arm}
+    known = ARMS[arm]
+    return {"color": known.line_colour, "linestyle": known.dash, "label": known.label}
+
+
+def spoken(arm: str) -> str:
+    """An arm's label without a comma, for sentences that list several; another name as it is."""
+    name = ARMS[arm].label if arm in ARMS else arm
+    return name.replace(", no warmup", " without warmup").replace(", warmup", " with warmup")
+
+
 def branch_color(arm: str | None, taken: Collection[str]) -> str:
-    """The colour of `arm` if it is still to be had, else the first of `BRANCH_COLORS` that is."""
-    wanted = [ARM_COLORS[arm]] if arm in ARM_COLORS else []
+    """The colour of `arm` if no branch has it yet, else the first of `BRANCH_COLORS` that is free."""
+    wanted = [ARMS[arm].line_colour] if arm in ARMS else []
     return next(color for color in (*wanted, *BRANCH_COLORS) if color not in taken)

@@ -8,9 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_lib.figures.palette import REFERENCE_COLOR
+
+SMOOTHING = 9
+"""Steps that a drawn training loss is averaged over."""
 _DOTS = 170  # per inch: sharp on a screen that doubles its pixels
 _PIXELS = 85  # of the page per inch of the figure
 
@@ -74,3 +80,39 @@ def label(axis: Axes, x: str, y: str) -> None:
 def listed(names: list[str]) -> str:
     """Names as in a sentence: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def legend(axis: Axes, loc: Any = "best", **style: Any) -> None:
+    """The names of the lines, inside the axes."""
+    axis.legend(frameon=False, fontsize=9, loc=loc, **style)
+
+
+def legend_below(figure: Figure, columns: int, **style: Any) -> None:
+    """The names of the lines, once each, below all axes."""
+    named: dict[str, Any] = {}
+    for axis in figure.axes:
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, line)
+    style |= {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
+    figure.legend(list(named.values()), list(named), **style)
+
+
+def reference_line(
+    axis: Axes, height: float, name: str = "", *, dash: str = "--", inside: bool = False
+) -> None:
+    """A grey line across the axes; its name stands beside its right end, or inside the axes below it."""
+    axis.axhline(height, color=REFERENCE_COLOR, linestyle=dash, linewidth=1)
+    if not name:
+        return
+    place: dict[str, Any] = {"xytext": (4, 0), "va": "center", "annotation_clip": False}
+    if inside:
+        place = {"xytext": (-2, -2), "va": "top", "ha": "right"}
+    place |= {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+    axis.annotate(name, (1, height), color=REFERENCE_COLOR, fontsize=9, **place)
+
+
+def smooth(values: npt.NDArray[np.float64], width: int = SMOOTHING) -> npt.NDArray[np.float64]:
+    """Running mean, shorter at both ends."""
+    kernel = np.ones(min(width, len(values)))
+    weight = np.convolve(np.ones_like(values), kernel, mode="same")
+    return np.asarray(np.convolve(values, kernel, mode="same") / weight, dtype=np.float64)

@@ -1,42 +1,15 @@
-"""Arms: the same run under different optimizers, trained one after the other."""
+"""Train arms one after the other, from the same weights on the same batches."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter
 from typing import Any
 
-from course_lib import checks
-from course_lib.models import BLOCK_GROUPS, GROUPS
-from course_lib.runs.config import RunConfig, check_warmup, without_tau
+from course_lib.runs.config import RunConfig
 from course_lib.runs.records import Record
 from course_lib.runs.run import Run
-
-WARMUP = 100
-"""Steps of the arms with warmup, unless told otherwise."""
-
-ARMS = {
-    "adamw": "AdamW without warmup",
-    "adamw-warmup": "AdamW with warmup",
-    "adamw2": "AdamW² without warmup",
-    "adamw-warmup-blocks": "AdamW with warmup on the block matrices, those that the bound covers",
-}
-DEFAULT_ARMS = ("adamw", "adamw-warmup", "adamw2")
-
-
-def arm_config(base: RunConfig, arm: str, warmup: int = WARMUP) -> RunConfig:
-    """The config of one arm: `base` with the arm's optimizer and warmup; a group's τ is of AdamW² alone."""
-    checks.choice("arm", arm, ARMS)
-    if arm == "adamw2":
-        return replace(base, optimizer="adamw2", warmup=0)
-    groups = {name: without_tau(own) for name, own in base.groups.items()}
-    if arm == "adamw":
-        return replace(base, optimizer="adamw", warmup=0, groups=groups)
-    check_warmup(warmup, base.steps)
-    if arm == "adamw-warmup-blocks":
-        for group in set(GROUPS) - set(BLOCK_GROUPS):
-            groups[group] = {"warmup": 0, **groups.get(group, {})}
-    return replace(base, optimizer="adamw", warmup=warmup, groups=groups)
+from course_lib.studies.arms import DEFAULT_ARMS, WARMUP, arm_config
 
 
 @dataclass
@@ -83,7 +56,7 @@ def compare(
 
     Args:
         base: what the arms share.
-        arms: names from `ARMS`.
+        arms: names from `course_lib.studies.arms.ARMS`.
         warmup: steps, of the arms that have a warmup.
         each_step: called with (arm, run, record) after every step, to show progress.
 

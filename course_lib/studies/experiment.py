@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
+from course_lib.extras import pandas as pd
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from course_lib.data import load_text
-from course_lib.extras import pandas as pd
-from course_lib.figures.palette import ARM_LABELS
+from course_lib.data import CLASSES, load_text
 from course_lib.runs import Run, RunConfig
 from course_lib.studies.alarms import signals
+from course_lib.studies.arms import LABELS
+
+LAST = 20
+"""Steps whose mean loss counts as the loss at the end."""
 
 
 def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
@@ -30,7 +34,7 @@ def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
         verdict = run.verdict()
         ranks = ", ".join(f"{layer.rank:.2f}" for layer in verdict.layers)
         accuracy = {} if verdict.accuracy is None else {"validation accuracy": f"{verdict.accuracy:.2f}"}
-        rows[ARM_LABELS.get(name, name)] = {
+        rows[LABELS.get(name, name)] = {
             "verdict": verdict.name,
             "validation loss": f"{verdict.loss:.2f}",
             **accuracy,
@@ -54,3 +58,22 @@ def real_words(page: str, letters: int = 3) -> float:
     """Share of a page's words, of so many letters or more, that occur in the King James text."""
     words = [w for w in re.findall("[a-z]+", page.lower()) if len(w) >= letters]
     return sum(w in _known_words() for w in words) / max(1, len(words))
+
+
+def end_loss(history: pd.DataFrame) -> float:
+    """Mean training loss of the last `LAST` steps of a loop, in nats."""
+    return float(history["loss"].tail(LAST).mean())
+
+
+def examples(run: Run, images: int = 5) -> tuple[Tensor, list[str]]:
+    """Test images of as many classes, as the run's model takes them, and the names of their classes.
+
+    Returns:
+        (images, channels, side, side) on the run's device; names.
+    """
+    inputs, labels = run.task.batch(0, 200, "validation")
+    # The last image of each class: those at the front are what the probes look at.
+    places = {int(label): i for i, label in enumerate(labels)}
+    chosen = [places[c] for c in sorted(places)][:: max(1, len(places) // images)][:images]
+    batch, _ = run.to_device((inputs[chosen], labels[chosen]))
+    return batch, [CLASSES[labels[i]] for i in chosen]

@@ -121,6 +121,25 @@ class Cure:
 
 
 @dataclass(frozen=True)
+class NamedCure:
+    """A cure of the course's records: its name in charts, and whether its forks get a whole run's steps."""
+
+    label: str
+    cure: Cure
+    more_time: bool = False
+
+
+CURES = {
+    "bound": NamedCure("τ = 0.05", Cure(tau=0.05)),
+    "bound-qk-put-back": NamedCure("τ = 0.05, W_q and W_k put back", Cure(tau=0.05, put_back=("qk",))),
+    "warmup": NamedCure("warmup of 100", Cure(warmup=100)),
+    "bound-whole-run": NamedCure("τ = 0.05, given a whole run", Cure(tau=0.05), more_time=True),
+    "lr": NamedCure("lr × 0.1", Cure(lr_factor=0.1)),
+}
+"""Name in records → cure, in the order of their colours."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """One fork of the crashing run, trained to its end."""
 
@@ -342,3 +361,26 @@ class _Kept:
 
     def _bytes(self) -> int:
         return sum(t.nbytes for s in self.snapshots.values() for t in s.tensors.values())
+
+
+def last_in_time(trials: "pd.DataFrame") -> "pd.DataFrame":
+    """The last step from which each cure saved the run, over seeds.
+
+    Args:
+        trials: columns cure, seed, step, saved: `Rescue.to_frame` of several searches.
+
+    Returns:
+        One row per cure, in the order of the trials: `least` and `most`, the range over seeds of that step
+        (NaN if none was saved); `seeds`; `never`, the seeds that no trial saved; `mixed`, those in which a
+        lost trial comes before a saved one.
+    """
+    import pandas as pd
+
+    rows = {}
+    for cure, own in trials.groupby("cure", sort=False):
+        saved = own[own["saved"]].groupby("seed")["step"].max()
+        lost = own[~own["saved"]].groupby("seed")["step"].min()
+        seeds = own["seed"].nunique()
+        mixed = int((saved > lost.reindex(saved.index)).sum())
+        rows[cure] = (saved.min(), saved.max(), seeds, seeds - len(saved), mixed)
+    return pd.DataFrame.from_dict(rows, "index", columns=["least", "most", "seeds", "never", "mixed"])

@@ -3,12 +3,31 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from course_lib.extras import pandas as pd
+
 from course_lib import checks
 from course_lib.models import GROUPS
 from course_lib.runs.config import GroupSettings, RunConfig
 
 TAU = 0.05
 """τ of a shield, unless told otherwise."""
+GROUP_LABELS = {
+    "qk": "W_q, W_k",
+    "vo": "W_v, W_o",
+    "mlp": "MLPs",
+    "embedding": "embeddings",
+    "head": "head",
+    "norm": "norms",
+}
+OPERATIONS = {
+    "none": "the run as it is",
+    "shock": "the group starts without warmup, at `factor` times the learning rate",
+    "shield": "the steps of the group alone are bounded",
+    "shield-blocks-but": "the steps of the blocks' other groups are bounded",
+    "put-back": "late in the run the group goes back to its start, and the blocks are bounded",
+    "put-back-all-but": "late in the run all others go back to their start, and the blocks are bounded",
+}
+"""What the records call an operation → what it does to a parameter group."""
 
 
 def operate(
@@ -57,3 +76,29 @@ def operate(
 def _groups(name: str, groups: str | Iterable[str]) -> tuple[str, ...]:
     names = (groups,) if isinstance(groups, str) else tuple(groups)
     return tuple(checks.choice(name, group, GROUPS) for group in names)
+
+
+def surgery_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one preset by what was done to them.
+
+    Args:
+        frame: columns operation, group, factor (NaN but for shocks), arm, seed, final_val_loss, learnt.
+
+    Returns:
+        A row per operation, group, factor and arm, with the mean `loss` over seeds in nats, how many have
+        `learnt`, and how many `runs` there are.
+    """
+    found = frame.groupby(["arm", "operation", "group", "factor"], sort=False, dropna=False)
+    columns = {"loss": ("final_val_loss", "mean"), "learnt": ("learnt", "sum"), "runs": ("seed", "size")}
+    return found.agg(**columns).reset_index()
+
+
+def decisive(table: pd.DataFrame, operation: str, *, learnt: bool) -> list[str]:
+    """The groups for which an operation alone saves all runs, or wrecks all (`learnt` is False).
+
+    Args:
+        table: of `surgery_table`; of shocks, those at the plain learning rate count.
+    """
+    own = table[(table["operation"] == operation) & (table["factor"].isna() | (table["factor"] == 1))]
+    own = own[own["learnt"] == (own["runs"] if learnt else 0)]
+    return [group for group in GROUPS if group in set(own["group"])]

@@ -2,10 +2,9 @@
 
 import json
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -28,9 +27,9 @@ from course_lib.exercises.nb00 import _RIGHT
 from course_lib.exercises.nb02 import SUPPORTED
 from course_lib.models import GROUPS
 from course_lib.probes import uniform_rank
-from course_lib.runs import Record, judge
-
-RECORDS = Path(__file__).parents[2] / "experiments" / "records" / "controls.csv"
+from course_lib.runs import Record, judge, preset
+from course_lib.studies.arms import arm_config
+from course_lib.studies.results import read_results
 
 
 def assert_names(result, words):
@@ -428,19 +427,19 @@ def test_placeholders_are_not_yet_an_answer():
 
 
 def test_the_claims_called_supported_are_those_that_the_recorded_runs_support():
-    controls = pd.read_csv(RECORDS, comment="#")
+    controls = read_results("controls")
     live = controls[controls["preset"] == "live"]
     loss = {arm: rows["final_val_loss"] for arm, rows in live.groupby("arm")}
-    shocked = loss["no warmup for W_q, W_k only"]
-    uniform = loss["uniform attention, warmup"]
-    warm = loss["warmup on everything"]
-    bounded = loss["no warmup for W_q, W_k only, bounded"]
+    shocked = loss["shock-qk"]
+    uniform = loss["uniform-warmup"]
+    warm = loss["adamw-warmup"]
+    bounded = loss["shock-qk-bound-qk"]
     elsewhere = controls[controls["preset"].isin(["copy", "recall"])]
-    alone = elsewhere[elsewhere["arm"] == "no warmup for W_q, W_k only"]
+    alone = elsewhere[elsewhere["arm"] == "shock-qk"]
     true = {
-        "a": not live[live["arm"] == "no warmup for W_q, W_k only"]["learnt"].any(),
-        "b": loss["no warmup for all but W_q, W_k"].max() < uniform.min(),
-        "c": loss["no warmup at all, QK-norm"].min() < uniform.max(),
+        "a": not live[live["arm"] == "shock-qk"]["learnt"].any(),
+        "b": loss["warmup-qk-only"].max() < uniform.min(),
+        "c": loss["qk-norm"].min() < uniform.max(),
         "d": shocked.min() > uniform.max(),
         "e": not alone["learnt"].any(),
         "f": warm.max() < bounded.min() and bounded.max() < shocked.min(),
@@ -450,10 +449,8 @@ def test_the_claims_called_supported_are_those_that_the_recorded_runs_support():
 
 
 def test_every_recorded_run_can_be_made_again_from_its_row():
-    from course_lib import preset
-
-    controls = pd.read_csv(RECORDS, comment="#")
+    controls = read_results("controls")
     for row in controls.itertuples():
-        config = preset(row.preset, lr=row.lr, seed=row.seed, **json.loads(row.settings))
-        assert config.steps
+        base = preset(row.preset, lr=row.lr, seed=row.seed)
+        assert replace(base, **json.loads(row.settings)) == arm_config(base, row.arm)
     assert set(controls.groupby(["preset", "lr", "arm"])["seed"].nunique()) == {3}

@@ -24,7 +24,7 @@ from course_lib.exercises import (
     check_warmup,
     explore,
 )
-from course_lib.figures.map_charts import weights_row
+from course_lib.figures.map_images import weights_row
 
 CHECKERS = [
     check_claims,

@@ -1,7 +1,6 @@
 """The checkers of notebook 05 accept right answers in several forms and name the likely wrong ones."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,6 @@ from course_lib.exercises import (
     check_taming_claims,
 )
 from course_lib.exercises.nb05 import _CONTRADICTED, _MISSED, SUPPORTED, lr_sensitivity, steps_to_grow
-
-RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
 
 def assert_names(result, words):

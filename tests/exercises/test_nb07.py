@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from course_lib.exercises import check_linear, check_sees
-from course_lib.figures.window_charts import visible
 from course_lib.models.attention import focus, linear_attention
+from course_lib.studies.window_reach import visible
 
 
 def assert_names(result, words):

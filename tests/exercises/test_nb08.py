@@ -1,7 +1,5 @@
 """The checkers of notebook 08 accept right answers in several forms, and name the likely wrong ones."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,7 @@ import pytest
 from course_lib.exercises import CARRIER_CLAIMS, alarm_sliders, check_alarm, check_border, check_carriers
 from course_lib.exercises.nb08 import CARRIERS
 from course_lib.studies.alarms import ALARMS
-
-RECORDS = Path(__file__).parents[2] / "experiments" / "records"
+from course_lib.studies.results import read_results
 
 
 def assert_names(result, words):
@@ -227,16 +224,17 @@ def test_no_letters_are_not_yet(answer):
 
 
 def test_the_records_support_these_claims_and_no_other():
-    runs = pd.read_csv(RECORDS / "surgery.csv", comment="#")
-    learnt = {key: rows["learnt"] for key, rows in runs.groupby(["preset", "arm"])}
-    loss = {key: rows["final_val_loss"] for key, rows in runs.groupby(["preset", "arm"])}
+    runs = read_results("surgery").fillna({"factor": 0})
+    groups = runs.groupby(["preset", "operation", "group", "factor"])
+    learnt = {key[:3] + key[3:] * (key[3] > 0): rows["learnt"] for key, rows in groups}
+    loss = {key[:3]: rows["final_val_loss"] for key, rows in groups}
     holds = {
-        "a": learnt["copy", "shield qk"].all(),
-        "b": not learnt["copy", "shock qk × 1"].any(),
-        "c": learnt["copy", "put back qk"].all(),
-        "d": loss["copy", "put back all but qk"].mean() < loss["copy", "put back qk"].mean() + 0.1,
-        "e": learnt["live", "shield qk"].any(),
-        "f": learnt["copy", "shock embedding × 10"].all(),
+        "a": learnt["copy", "shield", "qk"].all(),
+        "b": not learnt["copy", "shock", "qk", 1].any(),
+        "c": learnt["copy", "put-back", "qk"].all(),
+        "d": loss["copy", "put-back-all-but", "qk"].mean() < loss["copy", "put-back", "qk"].mean() + 0.1,
+        "e": learnt["live", "shield", "qk"].any(),
+        "f": learnt["copy", "shock", "embedding", 10].all(),
     }
     assert set(holds) == set(CARRIER_CLAIMS)
     assert {letter for letter, true in holds.items() if true} == CARRIERS

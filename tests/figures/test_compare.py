@@ -4,8 +4,9 @@ import pytest
 
 from course_lib import preset
 from course_lib.figures.comparison import compare_figure, finding
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS
-from course_lib.studies.compare_arms import ARMS, ArmResult, compare
+from course_lib.figures.palette import ARM_COLORS
+from course_lib.studies.arms import LABELS
+from course_lib.studies.compare_arms import ArmResult, compare
 
 
 @pytest.fixture(scope="module")
@@ -14,15 +15,10 @@ def results():
     return list(compare(preset("live", **sizes), warmup=4))
 
 
-def test_every_arm_has_a_colour_and_a_label():
-    assert set(ARM_COLORS) == set(ARM_LABELS) == set(ARMS)
-    assert len(set(ARM_COLORS.values())) == len(ARMS)
-
-
 def test_the_title_states_the_verdicts(results):
     title = finding(results)
     for result in results:
-        assert f"{ARM_LABELS[result.arm]}: does not learn ({result.run.verdict().name})" in title
+        assert f"{LABELS[result.arm]}: does not learn ({result.run.verdict().name})" in title
     assert compare_figure(results)._suptitle.get_text().startswith(title)
 
 
@@ -35,7 +31,7 @@ def test_panels_have_labelled_axes_and_the_text_its_reference_lines(results):
     marks = {text.get_text() for text in figure.axes[0].texts}
     assert marks == {"unigram", "bigram", "trigram", "4-gram"}
     assert [text.get_text() for text in figure.axes[3].texts] == ["τ = 0.05"]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [ARM_LABELS[r.arm] for r in results]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [LABELS[r.arm] for r in results]
 
 
 def test_one_colour_an_arm_in_every_panel(results):

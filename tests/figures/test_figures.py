@@ -6,25 +6,12 @@ import pytest
 import torch
 
 from course_lib import Run, preset
-from course_lib.figures.map_charts import (
-    _places_finding,
-    concentration,
-    entropy_beside_rank,
-    map_place,
-    scale_is_inverse_temperature,
-    uniform_rank_curve,
-    weights_row,
-)
-from course_lib.figures.picture import finish, label, listed, panels
-from course_lib.figures.run_charts import (
-    _history_finding,
-    attention_maps,
-    controls_chart,
-    first_signs,
-    loss_curves,
-    probe_history,
-    smooth,
-)
+from course_lib.figures.curves import _history_finding, loss_curves, probe_history
+from course_lib.figures.dot_rows import controls_chart, first_signs
+from course_lib.figures.map_images import _places_finding, attention_maps, entropy_beside_rank, weights_row
+from course_lib.figures.picture import finish, label, listed, panels, smooth
+from course_lib.figures.sweeps import concentration, scale_is_inverse_temperature, uniform_rank_curve
+from course_lib.studies.map_measures import map_place
 
 N = 16
 EYE = torch.eye(N)
@@ -35,7 +22,7 @@ MAPS = {
 }
 CONTROLS = pd.DataFrame(
     {
-        "arm": ["no warmup at all"] * 2 + ["warmup on everything"] * 2 + ["a third, with a long name"] * 2,
+        "arm": ["adamw"] * 2 + ["adamw-warmup"] * 2 + ["warmup-bound-qk"] * 2,
         "seed": [0, 1] * 3,
         "final_val_loss": [2.4, 2.5, 1.9, 1.8, 2.0, 2.45],
     }
@@ -70,9 +57,9 @@ def pictures(runs):
         "signs": first_signs(SIGNS, steps=60),
         "controls": controls_chart(
             CONTROLS,
-            ("no warmup at all", "warmup on everything"),
+            ("adamw", "adamw-warmup"),
             {"bigram": 2.26},
-            {"no warmup at all": 2.42},
+            {"adamw": 2.42},
         ),
     }
 
@@ -126,10 +113,10 @@ def test_a_png_is_a_png_and_can_be_saved(drawn, tmp_path):
 
 
 def test_titles_follow_the_data(runs):
-    pair = ("no warmup at all", "warmup on everything")
+    pair = ("adamw", "adamw-warmup")
     assert "ends above" in controls_chart(CONTROLS, pair, {}, {}).title
     assert "ends below" in controls_chart(CONTROLS, pair[::-1], {}, {}).title
-    assert "overlaps" in controls_chart(CONTROLS, (pair[0], "a third, with a long name"), {}, {}).title
+    assert "overlaps" in controls_chart(CONTROLS, (pair[0], "warmup-bound-qk"), {}, {}).title
     assert "is the same" in scale_is_inverse_temperature([1, 2], [1, 0.5], [1, 0.5]).title
     assert "is not the same" in scale_is_inverse_temperature([1, 2], [1, 0.5], [1, 0.4]).title
     assert "“large step” comes first, at step 0" in first_signs(SIGNS, 60).title

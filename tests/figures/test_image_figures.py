@@ -7,19 +7,12 @@ import torch
 
 from course_lib import Run, preset
 from course_lib.data import Baseline
-from course_lib.figures.image_charts import (
-    FULL,
-    SEEN,
-    _overlaid,
-    accuracy_by_lr,
-    attention_over_images,
-    best_mean,
-    examples,
-    favourites,
-    looked_at,
-    same_for_all,
-)
+from course_lib.figures.map_images import FULL, SEEN, _overlaid, attention_over_images
+from course_lib.figures.sweeps import accuracy_by_lr
 from course_lib.probes import attention_maps
+from course_lib.studies.experiment import examples
+from course_lib.studies.map_measures import favourites, looked_at, same_for_all
+from course_lib.studies.sensitivity import best_mean
 
 TOKENS = 10  # a class token and 3 × 3 patches
 UNIFORM = torch.full((4, 2, TOKENS, TOKENS), 1 / TOKENS)

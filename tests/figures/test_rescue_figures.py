@@ -5,13 +5,17 @@ import pandas as pd
 import pytest
 
 from course_lib.data import Baseline
-from course_lib.figures.rescue_charts import rescue_chart, surgery_chart, warning_chart
+from course_lib.figures.dot_rows import warning_chart
+from course_lib.figures.heat_table import surgery_chart
+from course_lib.figures.sweeps import rescue_chart
 from course_lib.studies.alarms import ALARMS
 
 LINE = Baseline("bigram", 2.3)
+SHOCK_QK, SHOCK_MLP = ("shock", "qk", 1), ("shock", "mlp", 1)
+SHIELD_QK, SHIELD_MLP = ("shield", "qk", None), ("shield", "mlp", None)
 
 
-def trials(borders, cure="τ = 0.05"):
+def trials(borders, cure="bound"):
     """Trials of one cure: seed → last step saved, -1 for none."""
     return pd.DataFrame(
         [
@@ -32,7 +36,7 @@ def trials(borders, cure="τ = 0.05"):
     ],
 )
 def test_a_rescue_chart_names_the_last_step_of_each_cure(borders, words):
-    picture = rescue_chart(pd.concat([trials(borders), trials({0: 10}, "lr × 0.1")]), LINE, {"warmup": 1.9})
+    picture = rescue_chart(pd.concat([trials(borders), trials({0: 10}, "lr")]), LINE, {"warmup": 1.9})
     assert f"τ = 0.05: {words}" in picture.title
     assert "lr × 0.1: step 10" in picture.title
     assert words in picture.alt
@@ -76,30 +80,39 @@ def test_a_warning_chart_draws_a_mark_for_every_run_and_alarm_and_stall():
     assert marks == 2 * len(ALARMS) + 1
 
 
-def surgery(**losses):
+def surgery(losses):
     return pd.DataFrame(
         [
-            {"arm": arm.replace("__", " × ").replace("_", " "), "seed": seed, "final_val_loss": loss}
-            for arm, values in losses.items()
+            {"operation": operation, "group": group, "factor": factor, "seed": seed, "final_val_loss": loss}
+            for (operation, group, factor), values in losses.items()
             for seed, loss in enumerate(values)
         ]
-    ).assign(learnt=lambda f: f["final_val_loss"] < LINE.loss)
+    ).assign(arm="adamw", learnt=lambda f: f["final_val_loss"] < LINE.loss)
 
 
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
         (
-            {"shock_qk__1": [2.5, 2.6], "shield_qk": [1.0, 1.1]},
+            {SHOCK_QK: [2.5, 2.6], SHIELD_QK: [1.0, 1.1]},
             "shocking W_q, W_k alone, at lr × 1, wrecks every run",
         ),
-        ({"shock_qk__1": [2.5, 1.0], "shield_qk": [1.0, 1.1]}, "no shock at lr × 1 wrecks all runs"),
-        ({"shock_mlp__1": [2.5, 2.5], "shield_mlp": [1.0, 2.6]}, "no single bound saves them all"),
-        ({"shock_mlp__1": [2.5, 2.5], "shield_mlp": [1.0, 1.6]}, "bounding MLPs alone saves every run"),
+        (
+            {("shock", "qk", 1): [2.5, 1.0], ("shield", "qk", None): [1.0, 1.1]},
+            "no shock at lr × 1 wrecks all runs",
+        ),
+        (
+            {("shock", "mlp", 1): [2.5, 2.5], ("shield", "mlp", None): [1.0, 2.6]},
+            "no single bound saves them all",
+        ),
+        (
+            {("shock", "mlp", 1): [2.5, 2.5], ("shield", "mlp", None): [1.0, 1.6]},
+            "bounding MLPs alone saves every run",
+        ),
     ],
 )
 def test_a_surgery_chart_names_who_wrecks_and_whose_bound_saves(losses, words):
-    picture = surgery_chart(surgery(**losses), LINE)
+    picture = surgery_chart(surgery(losses), LINE)
     assert words.lower() in picture.title.lower()
     assert f"{np.mean(next(iter(losses.values()))):.2f}" in picture.alt
     assert picture.png()

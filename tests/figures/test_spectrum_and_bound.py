@@ -5,25 +5,18 @@ import pytest
 import torch
 
 from course_lib import Run, preset
-from course_lib.exercises import follow
-from course_lib.figures.bound_charts import (
+from course_lib.figures.curves import growth_envelope, rho_history, shortfall, two_paths
+from course_lib.figures.dot_rows import growth_shares
+from course_lib.figures.link_curves import circle_history, floor_history, gradient_beside_update
+from course_lib.figures.spectra import (
     ellipses,
-    growth_envelope,
-    growth_shares,
-    power_curves,
-    rho_history,
-    shortfall,
-    two_paths,
-)
-from course_lib.figures.spectrum_charts import (
-    circle_history,
-    floor_history,
-    gradient_beside_update,
     jacobian_spectrum,
+    power_curves,
     spectra_at,
     spectrum_bars,
     spectrum_history,
 )
+from course_lib.studies.circle import follow
 
 TINY = {"d_model": 16, "heads": 2, "context": 16, "batch": 4, "steps": 12}
 W = torch.tensor([[2.0, 0.6], [0.2, 0.8]], dtype=torch.float64)

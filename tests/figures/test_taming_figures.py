@@ -6,16 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course_lib.figures.loop_charts import own_history, tau_choice
-from course_lib.figures.sweep_charts import (
-    alpha_over_time,
-    covered_name,
-    good_taus,
-    sensitivity_chart,
-    sensitivity_table,
-    tau_chart,
-    which_matrices,
-)
+from course_lib.figures.curves import alpha_over_time, own_history, tau_choice
+from course_lib.figures.dot_rows import which_matrices
+from course_lib.figures.sweeps import sensitivity_chart, tau_chart
+from course_lib.studies.coverage import PARTS, coverage_name
+from course_lib.studies.sensitivity import good_taus, sensitivity_table
 
 LINE = ("bigram", 2.26)
 RATES = (1e-3, 1e-2, 1e-1)
@@ -55,8 +50,8 @@ def history(loss, rho, steps=40):
 
 WHICH = pd.DataFrame(
     [
-        {"arm": arm, "seed": seed, "final_val_loss": loss + 0.02 * seed}
-        for arm, loss in {"none": 2.4, "qk": 2.35, "mlp": 2.3, "qk+mlp": 1.9}.items()
+        {**{part: part in bounded for part in PARTS}, "seed": seed, "final_val_loss": loss + 0.02 * seed}
+        for bounded, loss in {(): 2.4, ("qk",): 2.35, ("mlp",): 2.3, ("qk", "mlp"): 1.9}.items()
         for seed in (0, 1)
     ]
 )
@@ -77,7 +72,7 @@ def pictures():
             alphas(0.01), [1.0] * 100, {"adamw-warmup": [min(1, t / 50) for t in range(100)]}
         ),
         "sensitivity": sensitivity_chart(curves(), 4.1, LINE),
-        "which": which_matrices(WHICH, "qk", LINE),
+        "which": which_matrices(WHICH, ["qk"], LINE),
         "tau": tau_chart(TAUS, {"adamw": 2.4, "adamw-warmup": 1.9}),
         "own": own_history(HISTORIES, ("guess", 3.7)),
         "choice": tau_choice({0.005: history(4.0, 0.005), 0.05: history(0.1, 0.05)}, ("guess", 3.7)),
@@ -150,7 +145,7 @@ def test_a_learning_rate_that_an_arm_lacks_is_left_out_and_one_that_ends_in_nan_
 def test_the_title_of_which_names_the_choice_and_the_best(pictures):
     assert "W_q, W_k: 2.36, place 3 of 4" in pictures["which"].title
     assert "best on W_q, W_k + MLPs (1.91)" in pictures["which"].title
-    assert covered_name("none") == "nothing"
+    assert coverage_name([]) == "nothing"
 
 
 def test_the_title_of_tau_names_the_good_range(pictures):

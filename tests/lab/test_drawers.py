@@ -15,7 +15,7 @@ from course_lib.figures.palette import ARM_COLORS
 from course_lib.lab import Lab
 from course_lib.lab.drawers import keep_drawer
 from course_lib.lab.view.maps import head_picture, strip_picture
-from course_lib.studies.compare_arms import ARMS
+from course_lib.studies.arms import MAIN_ARMS
 
 from .conftest import SOON, TINY, losses, trained, training, until
 
@@ -90,8 +90,8 @@ def test_arms_race_in_lock_step_from_the_same_weights_on_the_same_batches(lab):
 
 def test_arms_keep_the_colours_of_the_course_and_are_listed_with_verdict_and_cost(lab):
     one = lab(**STEPS)
-    one.race(*ARMS)
-    assert [branch.color for branch in one.branches] == [ARM_COLORS[arm] for arm in ARMS]
+    one.race(*MAIN_ARMS)
+    assert [branch.color for branch in one.branches] == [ARM_COLORS[arm] for arm in MAIN_ARMS]
     one.start()
     one.result(SOON)
     table = one.panels.legend.value

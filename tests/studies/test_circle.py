@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from course_lib import Run, preset
-from course_lib.exercises import follow, half_lost, next_loss
 from course_lib.probes import effective_rank
-from course_lib.studies.circle import LINKS, Followed
+from course_lib.studies.circle import LINKS, Followed, follow, half_lost, next_loss
 
 TINY = {"d_model": 16, "heads": 2, "context": 16, "batch": 4, "steps": 70, "probe_every": 0}
 

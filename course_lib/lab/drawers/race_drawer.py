@@ -9,7 +9,7 @@ from course_lib.lab.session.branches import MOST
 from course_lib.lab.view.controls import action, hint, row
 from course_lib.lab.view.text import describe
 from course_lib.runs import RunConfig
-from course_lib.studies.compare_arms import DEFAULT_ARMS, WARMUP, arm_config
+from course_lib.studies.arms import DEFAULT_ARMS, WARMUP, arm_config
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from course_lib.figures.rescue_charts import GROUP_LABELS
 from course_lib.lab.view.controls import Quiet, hint, row
 from course_lib.models import parameter_groups
 from course_lib.runs import GroupSettings
-from course_lib.studies.surgery import TAU
+from course_lib.studies.surgery import GROUP_LABELS, TAU
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab

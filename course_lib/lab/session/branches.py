@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 from course_lib.figures.palette import branch_color
-from course_lib.models import BLOCK_GROUPS, GROUPS
 from course_lib.runs import Run, RunConfig
 from course_lib.runs.timeline import BUDGET, Timeline
+from course_lib.studies.arms import arm_of
 
 MOST = 4
 """Branches that there can be at a time."""
@@ -92,7 +92,7 @@ class Branches:
         runs = [Run(config) for config in configs]
         self._all, self._named = [], 0
         for run in runs:
-            self.add(run, arm=arm_of(run))
+            self.add(run, arm=arm_of(run.config))
         self.current = self._all[0]
 
     def remove(self, name: str) -> None:
@@ -108,17 +108,6 @@ class Branches:
     def _share_budget(self) -> None:
         for branch in self:
             branch.timeline.budget = self.budget // len(self)
-
-
-def arm_of(run: Run) -> str:
-    """The arm of the course that a run is like (a key of `course_lib.figures.palette.ARM_COLORS`)."""
-    if run.tau is not None:
-        return "adamw2"
-    if not run.warmup:
-        return "adamw"
-    outside = set(GROUPS) - set(BLOCK_GROUPS)
-    blocks = all(run.settings.groups.get(group, {}).get("warmup") == 0 for group in outside)
-    return "adamw-warmup-blocks" if blocks else "adamw-warmup"
 
 
 def behind(branches: Sequence[Branch]) -> list[Branch]:

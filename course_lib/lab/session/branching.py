@@ -1,13 +1,14 @@
 """Looking back, and other futures: rewind, fork, race, load."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from course_lib.lab.session.branches import MOST, Branches, arm_of
+from course_lib.lab.session.branches import MOST, Branches
 from course_lib.lab.session.session import LOCK, NOTHING, Session, chosen
 from course_lib.runs import Run, RunConfig
-from course_lib.studies.compare_arms import WARMUP, arm_config
+from course_lib.studies.arms import WARMUP, arm_config, arm_of
 
 SAME = ("task", "text", "seed", "context", "batch", "steps")
 """What the arms of a race have in common."""
@@ -66,7 +67,8 @@ class Branching(Session):
                     "move the slider of the past back, then fork"
                 )
             run = source.fork(**{**self._changed(source), **overrides})
-            self.branches.add(run, self.branches.current, arm=arm_of(run))
+            now = replace(run.config, **vars(run.settings))
+            self.branches.add(run, self.branches.current, arm=arm_of(now))
             self._settle()
             return run
 
@@ -93,8 +95,8 @@ class Branching(Session):
         """Line up arms, which take the place of all branches; `start` trains them in lock step.
 
         Args:
-            arms: up to four: names from `course_lib.studies.compare_arms.ARMS`, made of the controls'
-                settings, or configs.
+            arms: up to four: names from `course_lib.studies.arms.ARMS`, made of the controls' settings,
+                or configs.
 
         Raises:
             ValueError: too many arms, none, or arms that do not train on the same data.

@@ -8,8 +8,7 @@ import pandas as pd
 
 from course_lib.atomic import write_atomically
 from course_lib.figures.palette import REFERENCE_COLOR
-from course_lib.figures.picture import Picture, finish, label, listed, panels
-from course_lib.figures.run_charts import smooth
+from course_lib.figures.picture import Picture, finish, label, listed, panels, smooth
 from course_lib.lab.session.branches import Branch
 from course_lib.lab.view.curves import Curves
 from course_lib.lab.view.text import describe_run

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from PIL import Image
+from seaborn import color_palette
 from torch import Tensor
 
 from course_lib.lab.view.bqplot_marks import Array
@@ -82,7 +82,7 @@ NONE = 255
 
 def _palette(name: str) -> bytes:
     """Red, green and blue of each colour."""
-    rgba = colormaps[name](np.linspace(0, 1, NONE), bytes=True)
+    rgba = color_palette(name, as_cmap=True)(np.linspace(0, 1, NONE), bytes=True)
     return bytes(rgba[:, :3].tobytes()) + b"\xff\xff\xff"
 
 

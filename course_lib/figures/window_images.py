@@ -1,35 +1,18 @@
-"""Pictures of Swin's windows: what a token sees, what two blocks let it know of, mask and position bias."""
+"""Swin's windows: what a token sees, what two blocks let it know of, mask and position bias."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 
 from course_lib.figures.palette import LAYER_COLORS
 from course_lib.figures.picture import Picture, finish, listed, panels
 from course_lib.models import Attention
-from course_lib.models.swin import shifted_mask, to_windows
+from course_lib.models.swin import shifted_mask
+from course_lib.studies.window_reach import known, visible
 
-Bools = npt.NDArray[np.bool_]
-
-
-def visible(side: int, window: int, shift: int) -> Bools:
-    """Which places of a map (side, side) each place sees in one block: (side², side²), by rows."""
-    places = torch.arange(side**2).view(1, side, side, 1).roll((-shift, -shift), (1, 2))
-    inside = to_windows(places, window)[0, ..., 0]  # (windows, window²): where each place of a window is from
-    seen = torch.zeros(side**2, side**2, dtype=torch.bool)
-    seen[inside[:, :, None], inside[:, None, :]] = shifted_mask(side, window, shift)
-    return seen.numpy()
-
-
-def known(side: int, window: int, shifts: Sequence[int]) -> Bools:
-    """Which places a place knows something of after blocks with these shifts: (side², side²)."""
-    reach = np.eye(side**2, dtype=bool)
-    for shift in shifts:
-        reach = visible(side, window, shift) @ reach
-    return reach
+Values = npt.NDArray[np.float64]
 
 
 def what_a_token_sees(
@@ -157,7 +140,7 @@ def _grid(axis: Axes, side: int, window: int, shift: int) -> None:
     axis.set(xlim=(0, side), ylim=(side, 0))
 
 
-def _middle(places: Bools) -> tuple[float, float]:
+def _middle(places: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """(row, column) of the middle of the first rectangle of places, from the upper left."""
     top, left = (int(where[0]) for where in np.nonzero(places))
     height = int(np.append(places[top:, left], False).argmin())

@@ -1,7 +1,6 @@
-"""Pictures of notebook 03: spectra while they train, the Jacobian's, the circle's links, entropy's floor."""
+"""Spectra: how energy is shared out among directions, while a model trains and in a Jacobian."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from course_lib.figures.palette import ARM_COLORS, ARM_LABELS, LAYER_COLORS, REFERENCE_COLOR
-from course_lib.figures.picture import Picture, finish, label, listed, panels
+from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, arm_style
+from course_lib.figures.picture import Picture, finish, label, legend, listed, panels
 from course_lib.probes import effective_rank, spectral_energy_concentration, stable_rank
-from course_lib.studies.circle import LINKS, Followed
+from course_lib.studies.circle import Followed
 
-Values = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float64]
 
 
 def _measures(sigma: Tensor, s: int) -> tuple[float, float, float]:
@@ -22,10 +21,6 @@ def _measures(sigma: Tensor, s: int) -> tuple[float, float, float]:
     found = (spectral_energy_concentration(sigma, s), stable_rank(sigma), effective_rank(sigma))
     sec, stable, effective = (value.mean().item() for value in found)
     return sec, stable, effective
-
-
-def _style(arm: str, i: int) -> dict[str, Any]:
-    return {"color": ARM_COLORS.get(arm, LAYER_COLORS[i]), "label": ARM_LABELS.get(arm, arm)}
 
 
 def _energy_bars(axis: Axes, sigma: Tensor, s: int, color: str) -> None:
@@ -67,7 +62,7 @@ def spectra_at(runs: Mapping[str, Followed], layer: int, step: int, s: int) -> P
     for i, (arm, run) in enumerate(runs.items()):
         at = int(np.searchsorted(run.steps, step, side="right")) - 1
         sigma = torch.as_tensor(run.spectra[at, layer])
-        style = _style(arm, i)
+        style = arm_style(arm, i)
         _energy_bars(axes[0, i], sigma, s, style["color"])
         sec, stable, effective = _measures(sigma, s)
         measured = f"stable rank {stable:.1f}, effective {effective:.1f}, σ₁ {sigma[:, 0].mean():.2g}"
@@ -84,7 +79,7 @@ def spectrum_history(runs: Mapping[str, Followed], layer: int, s: int) -> Pictur
     top, sec, stable, effective = axes.flat
     starts, ends = [], []
     for i, (arm, run) in enumerate(runs.items()):
-        style = _style(arm, i) | {"linewidth": 2}
+        style = arm_style(arm, i) | {"linewidth": 2}
         sigma = torch.as_tensor(run.spectra[:, layer])
         top.semilogy(run.steps, sigma[..., 0].mean(-1), **style)
         shares = spectral_energy_concentration(sigma, s).mean(-1)
@@ -93,7 +88,7 @@ def spectrum_history(runs: Mapping[str, Followed], layer: int, s: int) -> Pictur
         effective.plot(run.steps, effective_rank(sigma).mean(-1), **style)
         starts.append(float(shares[0]))
         ends.append(f"{shares[-1]:.2f} ({style['label']})")
-    top.legend(frameon=False, fontsize=9)
+    legend(top)
     sec.set_ylim(0, 1.03)
     for axis in (stable, effective):
         axis.set_ylim(bottom=0)
@@ -123,7 +118,7 @@ def jacobian_spectrum(factors: Mapping[str, Tensor]) -> Picture:
         axis.loglog(places, measured, color=LAYER_COLORS[i], linewidth=4, alpha=0.4, label="Xᵀ⊗Xᵀ")
         axis.loglog(places, products, ":", color="black", label="products σᵢ(X)σⱼ(X)")
         axis.set_title(name, fontsize=10)
-        axis.legend(frameon=False, fontsize=9, loc="lower left")
+        legend(axis, "lower left")
         label(axis, "singular value, largest first", "size")
         ranks = [effective_rank(values).item() for values in (sigma, measured)]
         facts.append(f"{name}: {ranks[0]:.1f} of X, {ranks[1]:.1f} of Xᵀ⊗Xᵀ")
@@ -132,74 +127,42 @@ def jacobian_spectrum(factors: Mapping[str, Tensor]) -> Picture:
     return finish(figure, title, f"Singular values of Xᵀ⊗Xᵀ beside the products. {title}.")
 
 
-def circle_history(runs: Mapping[str, Followed], layer: int, until: int) -> Picture:
-    """The links of the circle against the step, one panel for each, every run from its start to `until`."""
-    figure, axes = panels(9.6, 4.9, 2, 3, sharex=True)
-    facts = []
-    for i, (arm, run) in enumerate(runs.items()):
-        style = _style(arm, i) | {"linewidth": 2}
-        table = run.of(layer).loc[:until]
-        for axis, name in zip(axes.flat, LINKS, strict=False):
-            axis.plot(table.index, table[name], **style)
-        end = table.iloc[-1]
-        facts.append(
-            f"{style['label']}: X at {end['tokens']:.1f}, W_qᵀW_k at {end['product']:.1f}, "
-            f"entropy {end['entropy']:.2f}"
-        )
-    for axis, text in zip(axes.flat, LINKS.values(), strict=False):
-        axis.set_title(text, fontsize=10)
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel("step")
-        axis.xaxis.set_tick_params(labelbottom=True)
-    for row, name in enumerate(("effective rank", "rank, or entropy")):
-        axes[row, 0].set_ylabel(name)
-    last = axes.flat[-1]
-    last.axis("off")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    last.legend(handles, labels, frameon=False, fontsize=10, loc="center")
-    title = f"Layer {layer + 1}, step {until}. " + "; ".join(facts)
-    return finish(figure, title, f"Five links against step. {title}.")
+def ellipses(w: Tensor, update: Tensor, lr: float) -> Picture:
+    """What W and W − αΔW, (2, 2) each, make of the unit circle, and how far Weyl lets the second reach."""
+    angle = torch.linspace(0, 2 * torch.pi, 200, dtype=w.dtype)
+    circle = torch.stack([angle.cos(), angle.sin()])
+    before, after, step = (torch.linalg.svdvals(m)[0].item() for m in (w, w - lr * update, lr * update))
+    allowed = before + step
+    figure, ((axis,),) = panels(5.2, 5.2)
+    for i, (name, matrix) in enumerate({"W": w, "W − αΔW": w - lr * update}.items()):
+        axis.plot(*(matrix @ circle).numpy(), color=LAYER_COLORS[i], linewidth=2, label=name)
+    limit = {"color": REFERENCE_COLOR, "linestyle": "--", "label": "σ₁(W) + ασ₁(ΔW)"}
+    axis.plot(*(allowed * circle).numpy(), **limit)
+    edge = 4.2
+    axis.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
+    legend(axis, "upper right", ncols=3)
+    label(axis, "first coordinate", "second coordinate")
+    title = f"The reach σ₁ goes from {before:.2f} to {after:.2f}; Weyl allows {allowed:.2f}"
+    return finish(figure, title, f"Two ellipses inside a dashed circle of radius {allowed:.2f}. {title}.")
 
 
-def gradient_beside_update(followed: Followed, until: int) -> Picture:
-    """Effective rank of W_q's gradient and of what Adam makes of it, by layer, mean over heads."""
-    layers = followed.table.index.get_level_values("layer").unique()
-    figure, axes = panels(9.2, 3.2, 1, len(layers), sharey=True)
-    facts = []
-    for layer, axis in zip(layers, axes[0], strict=True):
-        table = followed.of(layer).loc[:until]
-        axis.plot(table.index, table["gradient_q"], color=LAYER_COLORS[0], label="gradient of W_q")
-        axis.plot(table.index, table["update"], color=LAYER_COLORS[1], label="Adam's update ΔW")
-        axis.set_title(f"layer {layer + 1}", fontsize=10)
-        axis.set_ylim(bottom=0)
-        label(axis, "step", "effective rank, per head")
-        end = table[["gradient_q", "update"]].median()
-        facts.append(f"{end['gradient_q']:.1f} and {end['update']:.1f} in layer {layer + 1}")
-    axes[0, 0].legend(frameon=False, fontsize=9)
-    title = f"Median effective rank of gradient and update: {', '.join(facts)}"
-    return finish(figure, title, f"Effective rank against step, gradient below update or not. {title}.")
+def power_curves(estimates: Values, gap: float) -> Picture:
+    """Estimates of σ₁ by power iteration, as shares of it, one line per random start.
 
-
-def floor_history(runs: Mapping[str, Followed], layer: int, until: int) -> Picture:
-    """Measured entropy, and the least that the scores' range and that σ₁ admit, runs side by side."""
-    figure, axes = panels(9.2, 3.5, 1, len(runs), sharey=True)
-    gone, held = [], True
-    for i, (arm, run) in enumerate(runs.items()):
-        axis, style = axes[0, i], _style(arm, i)
-        table = run.of(layer).loc[:until]
-        color = style["color"]
-        axis.plot(table["entropy"], color=color, linewidth=2, label="measured")
-        axis.plot(table["floor"], color=color, linestyle="--", label="floor of the scores' range")
-        axis.plot(table["sigma_floor"], color=REFERENCE_COLOR, linestyle=":", label="floor of σ₁")
-        axis.set_title(str(style["label"]), fontsize=10, color=color)
-        axis.legend(frameon=False, fontsize=9)
-        axis.set_ylim(-0.02, 1.03)
-        label(axis, "step", f"entropy H, layer {layer + 1}")
-        held &= bool((table["sigma_floor"] <= table["floor"] + 1e-4).all())
-        held &= bool((table["floor"] <= table["entropy"] + 1e-4).all())
-        low = table["sigma_floor"] < 0.01
-        when = f"at step {low.idxmax()}" if low.any() else "never"
-        gone.append(f"{when} ({style['label']})")
-    kept = "Entropy stays above both floors" if held else "Entropy falls below a floor"
-    title = f"{kept}; the one that σ₁ sets is gone {listed(gone)}"
-    return finish(figure, title, f"Entropy and its floors against step. {title}.")
+    Args:
+        estimates: (starts, iterations + 1), from 0 iterations on.
+        gap: σ₂/σ₁ of the matrix.
+    """
+    figure, ((axis,),) = panels(7.2, 3.4)
+    places = np.arange(estimates.shape[1])
+    axis.plot(places, estimates.T, color=LAYER_COLORS[0], alpha=0.3, linewidth=1)
+    axis.plot(places, np.median(estimates, 0), color=LAYER_COLORS[1], linewidth=2.5, label="median")
+    axis.axhline(1, color=REFERENCE_COLOR, linestyle="--", linewidth=1, label="σ₁")
+    axis.set_ylim(0, 1.08)
+    legend(axis, "lower right")
+    label(axis, "iterations", "estimate / σ₁")
+    side = "never above" if estimates.max() <= 1 + 1e-6 else "sometimes above"
+    short, last = 1 - np.median(estimates[:, -1]), places[-1]
+    after = f"after {last} iterations short by {short:.2%} in the median"
+    title = f"At σ₂/σ₁ = {gap:.2f} estimates are {side} σ₁, and {after}"
+    return finish(figure, title, f"Estimates rising towards σ₁, one line per start. {title}.")
