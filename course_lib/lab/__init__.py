@@ -1,5 +1,15 @@
 """The live lab: train by hand, in a notebook, and watch."""
 
-from course_lib.lab.lab import Lab
+from typing import Any
 
-__all__ = ["Lab"]
+from course_lib.lab.session import Session
+
+__all__ = ["Lab", "Session"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Lab":  # not before it is asked for: a session works without the widgets' packages
+        from course_lib.lab.lab import Lab
+
+        return Lab
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
