@@ -6,7 +6,6 @@ from html import escape
 from typing import Any
 
 from course_lib.extras import pandas as pd
-
 from course_lib.figures.dot_rows import warning_chart
 from course_lib.figures.picture import Picture
 from course_lib.studies.alarms import ALARMS, warnings_of

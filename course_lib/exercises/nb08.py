@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from course_lib.extras import pandas as pd
-
 from course_lib import checks
 from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
+from course_lib.extras import pandas as pd
 from course_lib.studies.alarms import ALARMS, warnings_of
 from course_lib.studies.arms import LABELS
 

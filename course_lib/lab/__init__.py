@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from course_lib.extras import require
+from course_lib.lab.session import Session
 
 if TYPE_CHECKING:
     from course_lib.lab.lab import Lab
 
-__all__ = ["Lab"]
+__all__ = ["Lab", "Session"]
 
 
 def __getattr__(name: str) -> Any:

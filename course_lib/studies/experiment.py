@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
-from course_lib.extras import pandas as pd
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from course_lib.data import CLASSES, load_text
+from course_lib.extras import pandas as pd
 from course_lib.runs import Run, RunConfig
 from course_lib.studies.alarms import signals
 from course_lib.studies.arms import LABELS

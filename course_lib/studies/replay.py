@@ -1,9 +1,9 @@
 """The learning rates that a bound lets through, as a schedule."""
 
 import numpy as np
-from course_lib.extras import pandas as pd
 import torch
 
+from course_lib.extras import pandas as pd
 from course_lib.optim import AdamW2
 from course_lib.runs import Run
 

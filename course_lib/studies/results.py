@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from course_lib.extras import pandas as pd
 import torch
 from tqdm import tqdm
 
 from course_lib import checks
 from course_lib.atomic import write_atomically
+from course_lib.extras import pandas as pd
 from course_lib.runs.config import RunConfig
 from course_lib.runs.presets import preset
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from course_lib.extras import pandas as pd
 
+from course_lib.extras import pandas as pd
 from course_lib.studies.arms import ARMS
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from course_lib.extras import pandas as pd
-
 from course_lib import checks
+from course_lib.extras import pandas as pd
 from course_lib.models import GROUPS
 from course_lib.runs.config import GroupSettings, RunConfig
 

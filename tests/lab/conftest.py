@@ -1,27 +1,38 @@
 """A lab that is closed after its test, and whose thread has ended."""
 
 import threading
-import time
 
 import pytest
 
 from course_lib.lab import Lab
-from course_lib.lab.session.worker import THREAD_NAME
+from course_lib.lab.session.worker import THREAD_NAME, Worker
 
 TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
 ENDLESS = {**TINY, "steps": 100_000}
-SOON = 30  # seconds; far more than a step or a frame takes
+SOON = 120  # seconds until a test gives up; nothing depends on them where all goes well
+stepped = threading.Condition()  # notified after each step that a session's thread makes
 
 
 def threads():
     return [t for t in threading.enumerate() if t.name == THREAD_NAME]
 
 
+@pytest.fixture(autouse=True)
+def notified(monkeypatch):
+    tick = Worker.tick
+
+    def notify(worker):
+        tick(worker)
+        with stepped:
+            stepped.notify_all()
+
+    monkeypatch.setattr(Worker, "tick", notify)
+
+
 def until(condition):
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+    """Wait for a step after which the condition holds."""
+    with stepped:
+        assert stepped.wait_for(condition, SOON), "it did not happen"
 
 
 def losses(run):

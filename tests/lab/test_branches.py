@@ -1,8 +1,13 @@
 """Looking back, forking and several branches, without a browser."""
 
+from time import monotonic
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ipywidgets import Widget
+
+from course_lib.lab.view import view
 
 from .conftest import SOON, losses, threads, trained, training, until
 
@@ -20,12 +25,12 @@ def test_all_panels_show_the_moment_that_is_looked_at(lab):
     now = one.panels._pictured
     one.rewind(22)
     assert one.past.updates == 20
-    assert "looking back" in one._status.value
-    assert "step 20 of 40" in one._status.value
+    assert "looking back" in one.view.status.value
+    assert "step 20 of 40" in one.view.status.value
     assert one.panels._pictured is one.past.observation
     assert (one.panels.loss.cursor.x == 20).all()
     assert f"{one.past.verdict().loss:.2f}" in one.panels.verdict.value
-    assert "Step 20 of 40" in one._live.value
+    assert "Step 20 of 40" in one.view.live.value
     one.rewind()
     assert one.past is None
     assert one.panels._pictured is now
@@ -106,10 +111,10 @@ def test_another_branch_that_is_chosen_is_drawn_whole(lab):
 def test_a_race_that_has_not_begun_has_nothing_to_say_of_its_arms(lab):
     one = lab()
     one.race("adamw", "adamw2")
-    assert "Branches:" not in one._live.value
+    assert "Branches:" not in one.view.live.value
     one.step()
     one.result(SOON)
-    assert "Branches: A (" in one._live.value
+    assert "Branches: A (" in one.view.live.value
 
 
 def test_a_fork_while_it_trains_goes_on_as_the_fork(lab):
@@ -355,19 +360,18 @@ def test_a_slider_moved_before_the_start_of_a_race_counts(lab):
 
 
 def test_while_it_trains_maps_come_in_the_frame_after_the_curves(lab, monkeypatch):
-    one, shown = training(lab), []
-    one.pause()
-    one.result(SOON)  # it is paused before its thread has drawn the last frame
-    monkeypatch.setattr(type(one), "busy", True)
+    one, shown, now = lab(), [], [monotonic()]
+    monkeypatch.setattr(type(one.session), "busy", True)
     monkeypatch.setattr(one.panels, "draw_maps", lambda past=None: shown.append("maps"))
     monkeypatch.setattr(one.drawers, "draw", lambda: shown.append("drawer"))
     monkeypatch.setattr(one.panels, "_draw", lambda past: shown.append("curves"))
-    monkeypatch.setattr("course_lib.lab.lab.SLOW_SECONDS", SOON)
-    one._drawn, one._pictures_due = -SOON, False
-    for expected in (["curves"], ["maps", "drawer"], []):
-        shown.clear()
-        one._draw()
-        assert shown == expected
-    one._draw(speak=True)  # a frame that somebody waits for has all of it
+    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for _ in range(2):
+        now[0] += view.SLOW_SECONDS
+        for expected in (["curves"], ["maps", "drawer"], []):
+            shown.clear()
+            one.view.frame()
+            assert shown == expected
+    one.view.changed()  # somebody waits for it: all of it
     assert sorted(shown) == ["curves", "drawer", "maps"]
     monkeypatch.undo()

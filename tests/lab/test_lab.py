@@ -125,7 +125,7 @@ def test_optimizer_and_norm_wait_for_the_next_run(lab):
     one.stop()
     run = one.result(SOON)
     assert run.config.optimizer == "adamw"
-    assert "from the next run on" in one._status.value
+    assert "from the next run on" in one.view.status.value
     one.reset()
     assert (one.run.config.optimizer, one.run.config.norm) == ("adamw2", "post")
     assert not one.controls.tau.disabled
@@ -142,7 +142,7 @@ def test_a_failure_in_the_thread_is_shown_and_raised(lab, monkeypatch):
     with pytest.raises(RuntimeError, match="out of luck"):
         one.result(SOON)
     assert one.state == "failed"
-    assert "RuntimeError: out of luck" in one._status.value
+    assert "RuntimeError: out of luck" in one.view.status.value
     one.reset()  # and on it goes
     one.step()
     assert one.result(SOON).updates == 1
@@ -170,9 +170,9 @@ def test_a_screen_reader_hears_what_the_plots_say(lab):
     one = lab(**TINY)
     one.start()
     one.result(SOON)
-    assert 'aria-live="polite"' in one._live.value
-    assert "Finished." in one._live.value
-    assert "loss" in one._live.value
+    assert 'aria-live="polite"' in one.view.live.value
+    assert "Finished." in one.view.live.value
+    assert "loss" in one.view.live.value
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_models_of_images_train_in_the_lab(name, sizes):
         assert np.isfinite(one.panels.entropy.lines.y).all()
         assert np.isfinite(one.panels.sigma.lines.y).all()
         assert "nearest class mean 0.67" in one.panels.verdict.value
-        assert f"accuracy {run.records[-1].accuracy:.2f}" in one._live.value
+        assert f"accuracy {run.records[-1].accuracy:.2f}" in one.view.live.value
     finally:
         one.close()
 

@@ -1,50 +1,36 @@
 """What a lab can do beyond Start and Stop, put away in drawers of which one is open at most."""
 
-from typing import TYPE_CHECKING, Protocol
-
 import ipywidgets
 
-from course_lib.lab.drawers.inside_drawer import Inside
-from course_lib.lab.drawers.keep_drawer import Keep
-from course_lib.lab.drawers.past_drawer import Past
-from course_lib.lab.drawers.race_drawer import Race
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.drawers.inside_drawer import InsideDrawer
+from course_lib.lab.drawers.keep_drawer import KeepDrawer
+from course_lib.lab.drawers.past_drawer import PastDrawer
+from course_lib.lab.drawers.race_drawer import RaceDrawer
 from course_lib.lab.drawers.rescue_drawer import RescueDrawer
-from course_lib.lab.drawers.surgery_drawer import Surgery
-
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
-
-
-class Drawer(Protocol):
-    """One section of controls.
-
-    It is told of every change of branches, and of every slow frame while it is open.
-    """
-
-    title: str
-    tooltip: str
-    widget: ipywidgets.Widget
-
-    def reset(self) -> None:
-        """The branches or the current one have changed."""
-
-    def draw(self) -> None:
-        """Show what is new."""
+from course_lib.lab.drawers.surgery_drawer import SurgeryDrawer
+from course_lib.lab.session import Session
+from course_lib.lab.view.view import View
 
 
 class Drawers:
     """A row of buttons, each of which opens its drawer below and closes the one that was open.
 
     Args:
-        lab: what the drawers' controls act on.
+        session: what the drawers' controls act on.
+        view: shows the session.
     """
 
-    def __init__(self, lab: "Lab") -> None:
-        self.past, self.race, self.surgery = Past(lab), Race(lab), Surgery(lab)
-        self.rescue, self.inside, self.keep = RescueDrawer(lab), Inside(lab), Keep(lab)
+    def __init__(self, session: Session, view: View) -> None:
+        self.past = PastDrawer(session, view)
+        self.race = RaceDrawer(session, view)
+        self.surgery = SurgeryDrawer(session, view)
+        self.rescue = RescueDrawer(session, view)
+        self.inside = InsideDrawer(session, view)
+        self.keep = KeepDrawer(session, view)
         drawers: tuple[Drawer, ...] = (self.past, self.race, self.surgery)
         drawers += (self.rescue, self.inside, self.keep)
-        self._show = lab.show
+        self._view = view
         self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
         self.buttons = {
             title: ipywidgets.ToggleButton(
@@ -86,4 +72,4 @@ class Drawers:
         drawer = self.open
         self._place.children = [] if drawer is None else [drawer.widget]
         if drawer is not None:
-            self._show(drawer)
+            self._view.show(drawer)

@@ -1,13 +1,13 @@
 """The drawer of what goes on inside: layers over the steps, spectrum, one head's map, every matrix's step."""
 
-from typing import TYPE_CHECKING, Any
-
 import bqplot
 import ipywidgets
 import numpy as np
 import torch
 
 from course_lib.figures.palette import LAYER_COLORS
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.session import Session
 from course_lib.lab.view.bqplot_marks import (
     Array,
     LivePicture,
@@ -18,14 +18,12 @@ from course_lib.lab.view.bqplot_marks import (
     set_line,
 )
 from course_lib.lab.view.chart import Chart
-from course_lib.lab.view.controls import Quiet, hint_html, row
+from course_lib.lab.view.controls import hint_html, row
 from course_lib.lab.view.maps import NOTHING_SEEN, head_picture, strip_picture
 from course_lib.lab.view.ratios import StepSizes
+from course_lib.lab.view.view import View
 from course_lib.probes import SEC_DIRECTIONS, Observation, site_spectrum
 from course_lib.runs import Run
-
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
 
 
 class Strip:
@@ -54,19 +52,14 @@ class Strip:
         self.picture.show(strip_picture(values), x=np.array([0.0, float(max(steps[-1], 1))]))
 
 
-class Inside:
-    """Five more panels, drawn while the drawer is open.
-
-    Args:
-        lab: whose current branch they show.
-    """
+class InsideDrawer(Drawer):
+    """Five more panels of the current branch, drawn while the drawer is open."""
 
     title = "Look inside"
     tooltip = "Entropy and SEC by layer, the spectrum of W_qᵀW_k, one head's map, every matrix's step size"
 
-    def __init__(self, lab: "Lab") -> None:
-        self.lab = lab
-        self._quiet = Quiet()
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__(session, view)
         self._observation: Observation | None = None
         self._choice: tuple[int, int, int | None] | None = None
         self.layer = _dropdown("layer", "Of the spectrum and the map")
@@ -82,7 +75,7 @@ class Inside:
         figures += [self.map_figure, self.ratios.figure]
         self.widget = ipywidgets.VBox([row(self.layer, self.head), grid_of(figures), self.text])
         for menu in (self.layer, self.head):
-            menu.observe(self._chosen, "value")
+            self._changes.observe(menu, lambda _: view.show(self))
 
     def _make_map(self) -> None:
         x, y = (bqplot.LinearScale(min=0.0, max=1.0) for _ in "xy")
@@ -95,8 +88,8 @@ class Inside:
     def reset(self) -> None:
         """Another branch, maybe of another model."""
         self._choice = None
-        run = self.lab.run
-        with self._quiet:
+        run = self.session.run
+        with self._changes.ignored():
             for menu, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
                 if list(menu.options) != list(range(1, n + 1)):
                     menu.options = list(range(1, n + 1))
@@ -108,14 +101,13 @@ class Inside:
         self.spectrum.clear(n + 1, 1e-3, 10.0)
 
     def draw(self) -> None:
-        lab = self.lab
-        shown = lab.past or lab.run
+        session, shown = self.session, self.session.shown
         # Without probes there is nothing new to see before the end.
-        choice = (self.layer.value, self.head.value, None if lab.busy else shown.updates)
+        choice = (self.layer.value, self.head.value, None if session.busy else shown.updates)
         if shown.observation is self._observation and choice == self._choice:
             return
         self._observation, self._choice = shown.observation, choice
-        curves = lab.panels.curves(lab.branches.current)
+        curves = self.view.panels.curves(session.branches.current)
         for strip, quantity in ((self.entropy, "entropy"), (self.sec, "qk_sec")):
             steps, values = curves.layers(quantity)
             if len(steps):
@@ -123,12 +115,12 @@ class Inside:
         self._draw_spectrum(shown)
         self._draw_map(shown)
         self.ratios.draw(shown)
-        self.text.value = hint_html(self._words(shown))
+        self.text.value = hint_html(self._describe(shown))
 
     def _first(self, run: Run) -> tuple[Array, int]:
         """Spectrum (heads, n) of the chosen layer at the first kept moment, and its step."""
         site = run.sites[self.layer.value - 1]
-        timeline = self.lab.branches.current.timeline
+        timeline = self.session.branches.current.timeline
         if not timeline.steps:
             return site_spectrum(site, run.model.get_parameter).cpu().numpy(), run.updates
         first = timeline.at(timeline.steps[0])
@@ -156,7 +148,7 @@ class Inside:
         self.map.show(head_picture(shown.observation.maps[self.layer.value - 1][head]))
         self.map_figure.title = f"Map, layer {self.layer.value}, head {head + 1} (dark: more)"
 
-    def _words(self, shown: Run) -> str:
+    def _describe(self, shown: Run) -> str:
         """What the panels show, for those who cannot see them."""
         layer = self.layer.value
         values = site_spectrum(shown.sites[layer - 1], shown.model.get_parameter)[self._head(shown)]
@@ -170,11 +162,7 @@ class Inside:
             weights = shown.observation.maps[layer - 1][self._head(shown)]
             favourite = weights.argmax(-1)
             text += f"; its queries favour {len(torch.unique(favourite))} of {weights.shape[-1]} keys"
-        return f"{text}. {self.ratios.words(shown)}"
-
-    def _chosen(self, change: Any) -> None:
-        if not self._quiet:
-            self.lab.show(self)
+        return f"{text}. {self.ratios.describe(shown)}"
 
 
 def _dropdown(name: str, tooltip: str) -> ipywidgets.Dropdown:

@@ -2,43 +2,38 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from course_lib.lab.view.controls import action, hint, row
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.session import Session
+from course_lib.lab.view.controls import button, hint, row
 from course_lib.lab.view.export import write_figure, write_records
+from course_lib.lab.view.view import View
 from course_lib.runs.to_script import to_script
-
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
 
 FOLDER = "lab-files"
 """Where files go unless the reader says otherwise, beside the notebook."""
 
 
-class Keep:
-    """Buttons that write files and read them.
-
-    Args:
-        lab: whose runs are kept.
-    """
+class KeepDrawer(Drawer):
+    """Buttons that write files and read them."""
 
     title = "Keep it"
     tooltip = "Records, figures, the run itself, and the code that makes it again"
 
-    def __init__(self, lab: "Lab") -> None:
-        self.lab = lab
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__(session, view)
         self.folder = ipywidgets.Text(
             value=FOLDER,
             description="folder",
             tooltip="Where files are written; it is made if need be",
             style={"description_width": "50px"},
         )
-        self.records = action("Records (CSV)", "The records of all branches as one table")
-        self.figures = action("Figure (PNG, SVG)", "Losses and probes of all branches, as they are now")
-        self.save = action("Save run", "The branch that is shown, to go on with at any time")
-        self.code = action("Copy as code", "The lines that make the branch that is shown in a script")
+        self.records = button("Records (CSV)", "The records of all branches as one table")
+        self.figures = button("Figure (PNG, SVG)", "Losses and probes of all branches, as they are now")
+        self.save = button("Save run", "The branch that is shown, to go on with at any time")
+        self.code = button("Copy as code", "The lines that make the branch that is shown in a script")
         self.file = ipywidgets.Combobox(
             description="run file",
             placeholder="path of a saved run",
@@ -47,7 +42,7 @@ class Keep:
             style={"description_width": "50px"},
             layout=ipywidgets.Layout(width="360px"),
         )
-        self.load = action("Load run", "Take the place of all branches, ready to go on")
+        self.load = button("Load run", "Take the place of all branches, ready to go on")
         self.lines = ipywidgets.Textarea(
             layout=ipywidgets.Layout(width="auto", height="150px", display="none"),
             description="code",
@@ -62,35 +57,35 @@ class Keep:
                 self.lines,
             ]
         )
-        for button, method in (
+        for pressed, method in (
             (self.records, self.write_records),
             (self.figures, self.write_figures),
             (self.save, self.save_run),
             (self.code, self.show_code),
             (self.load, self.load_run),
         ):
-            button.on_click(lab.guarded(self._told(method)))
+            self._on_click(pressed, self._said(method))
 
-    def _told(self, method: Callable[[], str]) -> Callable[[], None]:
-        return lambda: self.lab.say(method())
+    def _said(self, method: Callable[[], str]) -> Callable[[], None]:
+        return lambda: self.session.say(method())
 
     def write_records(self) -> str:
         """Write the records of all branches as one CSV file."""
-        path = write_records(self._path("records.csv"), list(self.lab.branches))
+        path = write_records(self._path("records.csv"), list(self.session.branches))
         return f"Written: {path}"
 
     def write_figures(self) -> str:
         """Write the figure of all branches as PNG and as SVG."""
         paths = [self._path("figure.png"), self._path("figure.svg")]
-        title = write_figure(paths, list(self.lab.branches))
+        title = write_figure(paths, list(self.session.branches))
         return f"Written: {paths[0]} and {paths[1].name} ({title})"
 
     def save_run(self) -> str:
         """Write the branch that is shown, as it is at the moment that is shown."""
-        shown = self.lab.past or self.lab.run
-        name = f"{shown.config.model}-{self.lab.branches.current.name}-step{shown.updates}.safetensors"
+        shown = self.session.shown
+        name = f"{shown.config.model}-{self.session.branches.current.name}-step{shown.updates}.safetensors"
         path = self._path(name)
-        self.lab.between_steps(lambda: (self.lab.past or self.lab.run).save(path))
+        self.session.between_steps(lambda: self.session.shown.save(path))
         self._offer(path)
         return f"Saved: {path}"
 
@@ -98,21 +93,15 @@ class Keep:
         """Take over a saved run."""
         if not self.file.value:
             raise ValueError("run file is '': expected the path of a saved run; Save run writes one")
-        run = self.lab.load(self.file.value)
+        run = self.session.load(self.file.value)
         return f"Loaded: {self.file.value}, at step {run.updates} of {run.config.steps}. Start goes on."
 
     def show_code(self) -> str:
         """Show the lines that make the branch that is shown again, up to the moment that is shown."""
-        self.lines.value = to_script(self.lab.past or self.lab.run)
+        self.lines.value = to_script(self.session.shown)
         self.lines.rows = self.lines.value.count("\n") + 1
         self.lines.layout.display = ""
         return "Code below: select all (Ctrl+A), copy (Ctrl+C), and run it as a script."
-
-    def reset(self) -> None:
-        self.draw()
-
-    def draw(self) -> None:
-        """Files and code stay as they were made."""
 
     def _path(self, name: str) -> Path:
         text = self.folder.value.strip()

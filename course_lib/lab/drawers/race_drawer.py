@@ -1,38 +1,33 @@
 """The drawer of the race: up to four arms side by side, from the same weights on the same batches."""
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from course_lib.lab.session.branches import MOST
-from course_lib.lab.view.controls import action, hint, row
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.session import Session
+from course_lib.lab.session.branches import MAX_BRANCHES
+from course_lib.lab.view.controls import button, hint, row
 from course_lib.lab.view.text import describe
+from course_lib.lab.view.view import View
 from course_lib.runs import RunConfig
 from course_lib.studies.arms import DEFAULT_ARMS, WARMUP, arm_config
 
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
 
-
-class Race:
-    """The arms to be, and the button that starts them.
-
-    Args:
-        lab: where they race.
-    """
+class RaceDrawer(Drawer):
+    """The list of arms, and the button that starts them."""
 
     title = "Race"
     tooltip = "Train up to four arms in lock step from the same seed on the same data"
 
-    def __init__(self, lab: "Lab") -> None:
-        self.lab = lab
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__(session, view)
         self.arms: list[RunConfig] = []
-        """What will start."""
-        self.add = action("Add the settings above as an arm", "Optimizer, learning rate, warmup, τ, surgery")
-        self.usual = action("Add the usual three", "AdamW without and with warmup, AdamW² without warmup")
-        self.clear = action("Clear", "Take all arms off the list")
-        self.start = action("Start race", "Train the arms in lock step; they take the place of all branches")
+        """The arms that will start."""
+        self.add = button("Add the settings above as an arm", "Optimizer, learning rate, warmup, τ, surgery")
+        self.usual = button("Add the usual three", "AdamW without and with warmup, AdamW² without warmup")
+        self.clear = button("Clear", "Take all arms off the list")
+        self.start = button("Start race", "Train the arms in lock step; they take the place of all branches")
         self.list = ipywidgets.HTML()
         self.widget = ipywidgets.VBox(
             [
@@ -44,21 +39,21 @@ class Race:
                 self.list,
             ]
         )
-        self.add.on_click(lab.guarded(lambda: self.line_up(lab.next_config())))
-        self.usual.on_click(lab.guarded(self._line_up_usual))
-        self.clear.on_click(lab.guarded(self._clear))
-        self.start.on_click(lab.guarded(self._race))
+        self._on_click(self.add, lambda: self.add_arms(session.next_config()))
+        self._on_click(self.usual, self._add_usual_arms)
+        self._on_click(self.clear, self._clear)
+        self._on_click(self.start, self._race)
         self.draw()
 
-    def line_up(self, *arms: RunConfig) -> None:
+    def add_arms(self, *arms: RunConfig) -> None:
         """Add arms to the list.
 
         Raises:
             ValueError: there would be too many, or one is on it already.
         """
-        if len(self.arms) + len(arms) > MOST:
+        if len(self.arms) + len(arms) > MAX_BRANCHES:
             raise ValueError(
-                f"there would be {len(self.arms) + len(arms)} arms: expected at most {MOST}; "
+                f"there would be {len(self.arms) + len(arms)} arms: expected at most {MAX_BRANCHES}; "
                 "start the race, or clear the list"
             )
         for arm in arms:
@@ -69,23 +64,20 @@ class Race:
         self.arms += arms
         self.draw()
 
-    def reset(self) -> None:
-        self.draw()
-
     def draw(self) -> None:
         items = "".join(f"<li>{escape(describe(arm))}</li>" for arm in self.arms)
         self.list.value = f'<ol class="course-lab-hint">{items}</ol>' if items else ""
         self.start.disabled = self.clear.disabled = not self.arms
 
-    def _line_up_usual(self) -> None:
-        base = self.lab.next_config()
+    def _add_usual_arms(self) -> None:
+        base = self.session.next_config()
         warmup = min(WARMUP, base.steps)
-        self.line_up(*(arm_config(base, arm, warmup) for arm in DEFAULT_ARMS))
+        self.add_arms(*(arm_config(base, arm, warmup) for arm in DEFAULT_ARMS))
 
     def _clear(self) -> None:
         self.arms.clear()
         self.draw()
 
     def _race(self) -> None:
-        self.lab.race(*self.arms)
-        self.lab.start()
+        self.session.race(*self.arms)
+        self.session.start()

@@ -1,41 +1,31 @@
 """The drawer of the rescue: turn the bound on here, and find out how late is too late."""
 
-from typing import TYPE_CHECKING
-
 import bqplot
 import ipywidgets
 import numpy as np
 
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
-from course_lib.lab.session.worker import Worker
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.session import Session
 from course_lib.lab.view.bqplot_marks import SMALL, figure_of, lines_mark
-from course_lib.lab.view.controls import action, hint, hint_html, row
-from course_lib.studies.rescue import Cure, Rescue
+from course_lib.lab.view.controls import button, hint, hint_html, row
+from course_lib.lab.view.view import View
+from course_lib.studies.rescue import Rescue
 from course_lib.studies.surgery import TAU
 
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
 
-
-class RescueDrawer:
-    """The button that turns the bound on, the search for the last step at which it helps, and its chart.
-
-    Args:
-        lab: whose run is to be rescued.
-    """
+class RescueDrawer(Drawer):
+    """The button that turns the bound on, the search for the last step at which it helps, and its chart."""
 
     title = "Rescue"
     tooltip = "Turn the bound on in mid-run: how late can a crash still be cured?"
 
-    def __init__(self, lab: "Lab") -> None:
-        self.lab = lab
-        self.search: Rescue | None = None
-        """The search that is shown."""
-        self._of: tuple[object, float] | None = None
-        self.here = action(
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__(session, view)
+        self.here = button(
             "Turn the bound on here", "Fork this moment into AdamW² with τ, and train the fork"
         )
-        self.sweep = action("How late is too late?", "Search for the last step from which the bound saves it")
+        self.sweep = button("How late is too late?", "Search for the last step from which the bound saves it")
         self.found = ipywidgets.HTML()
         self._make_chart()
         self.widget = ipywidgets.VBox(
@@ -49,8 +39,8 @@ class RescueDrawer:
                 self.found,
             ]
         )
-        self.here.on_click(lab.guarded(self.bound_here))
-        self.sweep.on_click(lab.guarded(self.start_search))
+        self._on_click(self.here, self.bound_here)
+        self._on_click(self.sweep, session.search_rescue)
 
     def _make_chart(self) -> None:
         self.x = bqplot.LinearScale(min=0.0, max=1.0)
@@ -79,41 +69,13 @@ class RescueDrawer:
 
     def bound_here(self) -> None:
         """Fork into AdamW² at the moment that is looked at, and train the fork."""
-        tau = self.lab.tau or TAU
-        self.lab.fork(optimizer="adamw2", tau=tau)
-        self.lab.start()
+        self.session.fork(optimizer="adamw2", tau=self.session.tau or TAU)
+        self.session.start()
 
-    def start_search(self) -> None:
-        """Begin to search, or go on with a search that was stopped."""
-        self.lab.search_rescue()
-
-    def prepare(self) -> Rescue:
-        """The search for the current branch: a new one, unless one of it was stopped.
-
-        Raises:
-            ValueError: nothing of the branch is kept.
-        """
-        lab = self.lab
-        branch, tau = lab.branches.current, lab.tau or TAU
-        if self.search is None or self.search.finished or self._of != (branch, tau):
-            if branch.run.records:
-                snapshots = [branch.timeline.at(step) for step in branch.timeline.steps]
-                self.search = Rescue(branch.run, Cure(tau=tau), snapshots=snapshots)
-            else:
-                self.search = Rescue(lab.next_config(), Cure(tau=tau))
-            self._of = (branch, tau)
-        return self.search
-
-    def work(self, worker: Worker) -> None:
-        """What the lab's thread does."""
-        if self.search is not None:
-            for _ in self.search:
-                worker.tick()
-                if worker.halted:
-                    return
-
-    def reset(self) -> None:
-        self.draw()
+    @property
+    def search(self) -> Rescue | None:
+        """The search that is shown."""
+        return self.session.search
 
     def draw(self) -> None:
         search = self.search

@@ -1,43 +1,39 @@
 """The drawer of surgery: shock or shield a parameter group, or take attention's choice away."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import ipywidgets
 
-from course_lib.lab.view.controls import Quiet, hint, row
+from course_lib.lab.drawers.drawer import Drawer
+from course_lib.lab.session import Session
+from course_lib.lab.view.controls import hint, row
+from course_lib.lab.view.view import View
 from course_lib.models import parameter_groups
 from course_lib.runs import GroupSettings
 from course_lib.studies.surgery import GROUP_LABELS, TAU
-
-if TYPE_CHECKING:
-    from course_lib.lab.lab import Lab
 
 SHOCKS = {f"shock ×{factor}": float(factor) for factor in (1, 3, 10)}
 """Name → learning rate multiplier of a group that has no warmup."""
 REST, SHIELD = "as the rest", "shield"
 
 
-class Surgery:
-    """A row of choices for each parameter group, and one for attention.
-
-    Args:
-        lab: what is operated on.
-    """
+class SurgeryDrawer(Drawer):
+    """A row of choices for each parameter group, and one for attention."""
 
     title = "Surgery"
     tooltip = "Shock or shield a single group of parameters, and see where the crash lives"
 
-    def __init__(self, lab: "Lab") -> None:
-        self.lab = lab
-        self._quiet = Quiet()
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__(session, view)
         self.groups: dict[str, ipywidgets.ToggleButtons] = {}
-        for group in parameter_groups(lab.run.model):
+        for group in parameter_groups(session.run.model):
             options = [REST, *SHOCKS, *([] if group == "norm" else [SHIELD])]
             buttons = _choice(GROUP_LABELS[group], options, REST)
-            buttons.observe(self._chosen(group), "value")
+            self._changes.observe(buttons, partial(self.operate, group))
             self.groups[group] = buttons
-        self.attention = _choice("attention", _kinds(lab.controls.attention), lab.controls.attention)
-        self.attention.observe(self._attention_chosen, "value")
+        kind = session.wanted.attention
+        self.attention = _choice("attention", _kinds(kind), kind)
+        self._changes.observe(self.attention, self._choose_attention)
         self.widget = ipywidgets.VBox(
             [
                 hint(
@@ -50,22 +46,13 @@ class Surgery:
             ]
         )
 
-    def reset(self) -> None:
-        self.draw()
-
     def draw(self) -> None:
-        with self._quiet:
+        wanted = self.session.wanted
+        with self._changes.ignored():
             for group, buttons in self.groups.items():
-                buttons.value = _choice_of(self.lab.controls.groups.get(group, {}))
-            self.attention.options = _kinds(self.lab.controls.attention, *self.attention.options)
-            self.attention.value = self.lab.controls.attention
-
-    def _chosen(self, group: str) -> Any:
-        def chosen(change: Any) -> None:
-            if not self._quiet and change["new"] is not None:
-                self.lab.guarded(lambda: self.operate(group, change["new"]))(None)
-
-        return chosen
+                buttons.value = _choice_of(wanted.groups.get(group, {}))
+            self.attention.options = _kinds(wanted.attention, *self.attention.options)
+            self.attention.value = wanted.attention
 
     def operate(self, group: str, choice: str) -> None:
         """Do what a button says.
@@ -74,26 +61,23 @@ class Surgery:
             group: of parameters.
             choice: one of the buttons' texts.
         """
-        lab = self.lab
+        session = self.session
         own: GroupSettings = {}
         if choice in SHOCKS:
             own = {"warmup": 0, "lr_multiplier": SHOCKS[choice]}
         elif choice == SHIELD:
-            own = {"tau": lab.tau or TAU}
-        lab.message = ""
-        if choice == SHIELD and lab.controls.optimizer.value == "adamw":
+            own = {"tau": session.tau or TAU}
+        message = ""
+        if choice == SHIELD and session.wanted.optimizer == "adamw":
             # AdamW has no bound: AdamW² that bounds nothing else is AdamW with a shield.
-            lab.tau = None
-            lab.controls.optimizer.value = "adamw2"
-            lab.message = (
-                "A shield needs AdamW²: chosen, with τ off for all but shielded groups. Reset or fork."
-            )
-        lab.set_group(group, own)
+            session.set(optimizer="adamw2", tau=None)
+            message = "A shield needs AdamW²: chosen, with τ off for all but shielded groups. Reset or fork."
+        session.set_group(group, own)
+        session.say(message)
 
-    def _attention_chosen(self, change: Any) -> None:
-        if not self._quiet and change["new"] is not None:
-            self.lab.controls.attention = change["new"]
-            self.lab.say("")
+    def _choose_attention(self, kind: str) -> None:
+        self.session.set(attention=kind)
+        self.session.say("")
 
 
 def _choice(description: str, options: list[str], value: str) -> ipywidgets.ToggleButtons:

@@ -1,4 +1,4 @@
-"""The branches of a lab: a run, the forks of its past, the arms of a race."""
+"""The branches of a session: a run, forks of its past, arms of a race."""
 
 from collections.abc import Iterator, Sequence
 from time import perf_counter
@@ -8,8 +8,7 @@ from course_lib.runs import Run, RunConfig
 from course_lib.runs.timeline import BUDGET, Timeline
 from course_lib.studies.arms import arm_of
 
-MOST = 4
-"""Branches that there can be at a time."""
+MAX_BRANCHES = 4
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -28,14 +27,14 @@ class Branch:
         self.color = color
         self.run = run
         self.origin = f"from {parent.name} at step {run.updates}" if parent is not None else ""
-        """Where it has come from, in words."""
-        self.first = run.updates if parent is not None else 0
-        """The step from which on it is drawn: what lies before is its parent's."""
+        """What it is a fork of, in words."""
+        self.first_step = run.updates if parent is not None else 0
+        """Where its curves begin: what lies before is its parent's."""
         self.timeline = Timeline(run)
         self.seconds = 0.0
-        """Time that its own steps have taken."""
-        self.ending = "paused"
-        """What its state is called while it does not train: paused or stopped."""
+        """Time spent on its own steps."""
+        self.idle_state = "paused"
+        """Its state while it does not train: paused or stopped."""
 
     def step(self) -> None:
         """Make one step, and keep the moment before it if it is time to."""
@@ -46,7 +45,7 @@ class Branch:
 
 
 class Branches:
-    """At most `MOST` branches, one of them the current one: it is shown, and the sliders act on it.
+    """At most `MAX_BRANCHES` branches, one of them the current one: it is shown, and settings act on it.
 
     Args:
         run: of the first branch.
@@ -73,11 +72,13 @@ class Branches:
 
     def check_room(self) -> None:
         """ValueError if there are as many as there can be."""
-        if len(self) >= MOST:
-            raise ValueError(f"there are {len(self)} branches: expected at most {MOST}; remove one first")
+        if len(self) >= MAX_BRANCHES:
+            raise ValueError(
+                f"there are {len(self)} branches: expected at most {MAX_BRANCHES}; remove one first"
+            )
 
     def add(self, run: Run, parent: Branch | None = None, *, arm: str | None = None) -> Branch:
-        """Make a branch of a run, the current one from now on; `arm` says whose colour it may have."""
+        """Make a branch of a run, the current one from now on; it has the colour of `arm` if that is free."""
         self.check_room()
         name = NAMES[self._named % len(NAMES)]
         branch = Branch(name, branch_color(arm, [b.color for b in self]), run, parent)
@@ -87,7 +88,7 @@ class Branches:
         self._share_budget()
         return branch
 
-    def line_up(self, configs: Sequence[RunConfig]) -> None:
+    def replace_all(self, configs: Sequence[RunConfig]) -> None:
         """Give up all branches for the arms of a race; the first one is the current one."""
         runs = [Run(config) for config in configs]
         self._all, self._named = [], 0
@@ -111,7 +112,7 @@ class Branches:
 
 
 def behind(branches: Sequence[Branch]) -> list[Branch]:
-    """Of the branches that are not finished, those that have made the fewest steps."""
+    """The branches that have made the fewest steps, finished ones left out."""
     left = [branch for branch in branches if not branch.run.finished]
     least = min((branch.run.updates for branch in left), default=0)
     return [branch for branch in left if branch.run.updates == least]

@@ -1,8 +1,8 @@
-"""Keep torch's idle threads out of the way of the one that trains.
+"""Keep torch's idle threads out of the way of the thread that trains.
 
 GNU OpenMP keeps a pool of threads for every thread that has ever computed something in parallel. Once all
-pools together have more threads than there are cores, each of them goes to sleep as soon as it waits, and
-waking them for every operation halves the speed of a small model: a cell that trained before is enough.
+pools together have more threads than there are cores, a thread that waits goes to sleep. Waking them for
+every operation halves the speed of a small model. One cell that trained before is enough for that.
 """
 
 import ctypes

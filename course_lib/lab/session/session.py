@@ -1,40 +1,76 @@
-"""The runs of a lab and the thread that trains them, without a widget."""
+"""Session: runs under a reader's hands, without a widget."""
 
+import atexit
+import math
 import threading
 import weakref
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-from course_lib.lab.session.branches import Branch, Branches
-from course_lib.lab.session.openmp import release_threads
+from course_lib import checks
+from course_lib.devices import use_available_cores
+from course_lib.lab.session.branches import MAX_BRANCHES, Branch, Branches
+from course_lib.lab.session.listener import Listener
+from course_lib.lab.session.openmp import release_threads, release_threads_after_cells
+from course_lib.lab.session.search import RescueSearch
+from course_lib.lab.session.wanted import LIVE_SETTINGS, WantedSettings
 from course_lib.lab.session.worker import Worker, in_lock_step
 from course_lib.models import GROUPS
-from course_lib.runs import Run, RunConfig
-from course_lib.runs.config import without_tau
+from course_lib.runs import GroupSettings, Run, RunConfig, preset
+from course_lib.runs.config import check_groups, without_tau
+from course_lib.studies.arms import WARMUP, arm_config, arm_of
+from course_lib.studies.rescue import Rescue
+from course_lib.studies.surgery import TAU
 
-# Taken by whoever starts, resets or makes a lab, whatever thread the kernel runs callbacks on; a worker
+LR_RANGE = (1e-4, 1.0)
+"""Learning rates that a reader can choose; a run's own beyond them widens the range."""
+SAME_IN_A_RACE = ("task", "text", "seed", "context", "batch", "steps")
+"""Fields of a config that the arms of a race have in common."""
+
+# Taken by whoever starts, resets or makes a session, whatever thread a kernel runs callbacks on. A worker
 # never takes it, so that it can be waited for.
 LOCK = threading.RLock()
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
-class Session(ABC):
+class Session:
     """Branches of a run under a reader's hands: trained, paused, looked back on, forked.
 
+        session = Session("copy")
+        session.start()
+        run = session.result()
+        session.rewind(10)
+        session.fork(optimizer="adamw2", tau=0.05)
+
     A thread steps the runs while they train and ends when they are paused, stopped, finished or have failed.
-    There is one such thread at most: making or starting a session pauses the one that trains.
+    There is one such thread at most: making or starting a session pauses the one that trains. Whoever shows
+    a session is one of its `listeners`.
 
     Args:
-        run: the first branch's.
+        config: name of a preset, or a `RunConfig`.
+        overrides: fields of the config to change.
+
+    Raises:
+        ValueError: no such preset or field, or a value out of range.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.branches = Branches(run)
+    def __init__(self, config: str | RunConfig = "live", **overrides: Any) -> None:
+        if isinstance(config, str):
+            config = preset(config, **overrides)
+        elif isinstance(config, RunConfig):
+            config = replace(config, **overrides)
+        else:
+            raise ValueError(f"config is {config!r}: expected a preset's name or a RunConfig; try 'live'")
+        use_available_cores()
+        release_threads_after_cells()
+        self.branches = Branches(Run(config))
+        self.wanted = WantedSettings.of(self.run)
+        """What the reader has chosen."""
+        self.lr_range = LR_RANGE
+        self._widen_lr_range()
         self.previous: Run | None = None
         """The run before, if it made a step."""
         self.past: Run | None = None
@@ -43,43 +79,31 @@ class Session(ABC):
         """What there is to say beside the state: why something was refused, or what it waits for."""
         self.together = False
         """Whether `start` trains all branches in lock step, and not the current one alone."""
+        self.listeners: list[Listener] = []
         self._worker: Worker | None = None
-        self._wanted: deque[tuple[str, Any]] = deque()
-
-    def _take_over(self) -> None:
+        self._unapplied: deque[tuple[str, Any]] = deque()
+        self._search = RescueSearch()
         with LOCK:
-            pause_all("A newer lab has taken over; Start goes on.")
+            _pause_others(self, "A newer lab has taken over; Start goes on.")
             _SESSIONS.add(self)
 
-    # --- what a view does -----------------------------------------------------------------------
-
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """What the reader has chosen, as fields of a `RunConfig`."""
-
-    @abstractmethod
-    def _show_settings(self, run: Run, chosen: Mapping[str, Any] = NOTHING) -> None:
-        """Move the controls to the settings of a run, which is not to be taken for the reader's doing.
-
-        Args:
-            run: whose settings to show.
-            chosen: settings that the reader has chosen instead, and that stay.
-        """
-
-    @abstractmethod
-    def _draw(self, *, speak: bool = False) -> None:
-        """Show what is new."""
-
-    @abstractmethod
-    def _redraw(self) -> None:
-        """Show other branches than before, or another one as the current one."""
+    def close(self) -> None:
+        """End the thread."""
+        with LOCK:
+            self._halt()
+            _SESSIONS.discard(self)
 
     # --- state ----------------------------------------------------------------------------------
 
     @property
     def run(self) -> Run:
-        """The run of the current branch: it is shown, and the sliders act on it."""
+        """The run of the current branch: it is shown, and settings act on it."""
         return self.branches.current.run
+
+    @property
+    def shown(self) -> Run:
+        """The current branch as it was at the moment that is looked at."""
+        return self.past or self.run
 
     @property
     def busy(self) -> bool:
@@ -88,14 +112,129 @@ class Session(ABC):
 
     @property
     def state(self) -> str:
-        """ready, training, paused, stopped, finished, failed, or what else the thread does."""
+        """ready, training, searching, paused, stopped, finished or failed."""
         if self._worker is not None and not self._worker.done:
             return self._worker.doing
-        if self._worker is not None and self._worker.error is not None:
+        if self.error is not None:
             return "failed"
         if self.run.finished:
             return "finished"
-        return self.branches.current.ending if self.run.records else "ready"
+        return self.branches.current.idle_state if self.run.records else "ready"
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the thread has failed with."""
+        return None if self._worker is None else self._worker.error
+
+    @property
+    def speed(self) -> float:
+        """Steps per second, 0 while that is not known."""
+        return 0.0 if self._worker is None else self._worker.speed
+
+    @property
+    def search(self) -> Rescue | None:
+        """The rescue search that was begun last."""
+        return self._search.rescue
+
+    # --- settings -------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """Learning rate; a value that is set takes effect at the next step."""
+        return self.wanted.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.set(lr=value)
+
+    @property
+    def warmup(self) -> int:
+        """Warmup steps; a value that is set takes effect at the next step."""
+        return self.wanted.warmup
+
+    @warmup.setter
+    def warmup(self, value: int) -> None:
+        self.set(warmup=value)
+
+    @property
+    def tau(self) -> float | None:
+        """τ, None for off; a value that is set takes effect at the next step of AdamW²."""
+        return self.wanted.tau
+
+    @tau.setter
+    def tau(self, value: float | None) -> None:
+        self.set(tau=value)
+
+    def set(self, **settings: Any) -> None:
+        """Choose settings.
+
+        Learning rate, warmup, τ and groups take effect at the next step, or in a fork while the past is
+        looked at. The optimizer, attention and norm wait for the next run, the former two also for a fork.
+
+        Args:
+            settings: fields of `WantedSettings`.
+
+        Raises:
+            ValueError: no such setting, or a value out of range; nothing is changed.
+        """
+        for name in settings:
+            checks.choice("setting", name, [field.name for field in fields(WantedSettings)])
+        with LOCK:
+            config = replace(self.wanted, **settings).in_place_of(self.run.config)
+            low, high = self.lr_range
+            if "lr" in settings and not low <= config.lr <= high:
+                raise ValueError(f"lr is {config.lr!r}: expected {low:g} to {high:g}, the ends of the slider")
+            plain = {name: getattr(config, name) for name in settings if name != "groups"}
+            self.wanted = replace(self.wanted, **{**settings, **plain})
+            self._tell("settings_changed")
+            live = [(name, getattr(self.wanted, name)) for name in settings if name in LIVE_SETTINGS]
+            if live and self.past is None:
+                self._unapplied.extend(live)
+                if not self.busy and self.run.records:
+                    self._apply(self.branches.current)
+            self._tell("frame" if live else "changed")
+
+    def set_group(self, group: str, settings: GroupSettings) -> None:
+        """Give a parameter group settings of its own from the next step on; {} takes them back.
+
+        Raises:
+            ValueError: no such group or setting, or a value out of range.
+        """
+        check_groups({group: settings}, self.run.config.steps, self.wanted.optimizer)
+        self.set(groups={**self.wanted.groups, group: settings})
+
+    def next_config(self) -> RunConfig:
+        """What the next run is made of."""
+        return self.wanted.in_place_of(self.run.config)
+
+    def _apply(self, branch: Branch) -> None:
+        """Hand over to the run what was set since the last step."""
+        if branch is not self.branches.current:
+            return
+        if branch.run.finished:  # no step is left at which to take effect
+            self._unapplied.clear()
+        while self._unapplied:
+            name, value = self._unapplied.popleft()
+            if name == "tau" and branch.run.config.optimizer != "adamw2":
+                continue  # for the next run
+            try:
+                if name == "groups":
+                    _set_groups(branch.run, value)
+                else:
+                    setattr(branch.run, name, value)
+            except ValueError as error:
+                self.message = str(error)
+
+    def _want(self, wanted: WantedSettings) -> None:
+        """Take over settings that are a run's and not the reader's doing."""
+        self._unapplied.clear()
+        self.wanted = wanted
+        self._widen_lr_range()
+        self._tell("settings_changed")
+
+    def _widen_lr_range(self) -> None:
+        exponent, (low, high) = math.log10(self.wanted.lr), self.lr_range
+        self.lr_range = min(low, 10.0 ** math.floor(exponent)), max(high, 10.0 ** math.ceil(exponent))
 
     # --- training -------------------------------------------------------------------------------
 
@@ -116,12 +255,11 @@ class Session(ABC):
         self._end("stopped", "Nothing to stop: it does not train.")
 
     def reset(self) -> None:
-        """Make a new run with the settings of the controls, not yet started; branches are given up."""
+        """Make a new run with the wanted settings, not yet started; branches are given up."""
         with LOCK:
             self._halt()
-            self._renew()
-            self.message = ""
-            self._draw(speak=True)
+            self._make_new_run()
+            self.say("")
 
     def result(self, timeout: float | None = None) -> Run:
         """The run of the current branch, once nothing trains any more.
@@ -145,29 +283,62 @@ class Session(ABC):
             raise worker.error
         return self.run
 
+    def search_rescue(self) -> None:
+        """Search for the last step at which turning the bound on saves the current branch.
+
+        The search is `search`, a `course_lib.studies.rescue.Rescue`. One that was stopped goes on.
+
+        Raises:
+            ValueError: nothing of the branch is kept.
+        """
+        with LOCK:
+            self._halt()
+            self._back_to_present()
+            self._search.prepare(self.branches.current, self.next_config(), self.tau or TAU)
+            self.message = ""
+            self._work(self._search.work, "searching")
+
+    def between_steps(self, task: Callable[[], Any]) -> None:
+        """Do something while no step is made; what trains goes on afterwards."""
+        with LOCK:
+            worker = self._worker
+            going_on = worker is not None and not worker.done and not worker.halted
+            self._halt()
+            try:
+                task()
+            finally:
+                if going_on and worker is not None:
+                    self._worker = worker.copy()
+                    self._worker.start()
+
+    def say(self, message: str) -> None:
+        """Show a message beside the state."""
+        self.message = message
+        self._tell("changed")
+
     def _train(self, limit: int | None) -> None:
         with LOCK:
             worker = self._worker
             if worker is not None and not worker.done and not worker.halted and limit is None:
                 return  # a second click
             self._halt()
-            pause_all("Another lab has started; Start goes on.", but=self)
-            self._back_to_now()
-            self._check_startable()
-            if not self.run.records and len(self.branches) == 1:  # its config is what the controls ask for
-                self._wanted.clear()
+            _pause_others(self, "Another lab has started; Start goes on.")
+            self._back_to_present()
+            self._prepare_run()
+            if not self.run.records and len(self.branches) == 1:  # its config is what is wanted
+                self._unapplied.clear()
             self.message = ""
             arms = list(self.branches) if self.together else [self.branches.current]
             for branch in arms:
-                branch.ending = "paused"
+                branch.idle_state = "paused"
             self._work(in_lock_step(arms, self._apply, limit))
 
-    def _check_startable(self) -> None:
-        """Make a new run where the present one has ended or is not what the controls ask for."""
-        ended = self.state in ("stopped", "finished", "failed")
+    def _prepare_run(self) -> None:
+        """Make a new run where the present one has ended or is not what is wanted."""
         if len(self.branches) == 1:
-            if ended or self._outdated():
-                self._renew()
+            outdated = not self.run.records and self.next_config() != self.run.config
+            if outdated or self.state in ("stopped", "finished", "failed"):
+                self._make_new_run()
         elif self.together and any(not branch.run.finished for branch in self.branches):
             return
         elif self.run.finished:
@@ -177,102 +348,7 @@ class Session(ABC):
                 "fork from its past, or press Reset for a new run"
             )
 
-    def _work(self, work: Callable[[Worker], None], doing: str = "training") -> None:
-        release_threads()
-        self._worker = Worker(work, self._draw, doing)
-        self._worker.start()
-
-    def _end(self, ending: str, otherwise: str) -> None:
-        """Set what the worker is to do and return at once; its last frame shows that it did."""
-        training = self.busy
-        for branch in self.branches:
-            if training or branch.ending == "paused":
-                branch.ending = ending
-        if self._worker is not None:
-            self._worker.halt()
-        if not training:
-            self.message = "" if self.state == ending and self.run.records else otherwise
-            self._draw(speak=True)
-        elif not self.busy:  # it has ended in between, and may have shown the other ending
-            self._draw(speak=True)
-
-    def _halt(self) -> None:
-        if self._worker is not None:
-            self._worker.halt()
-            self._worker.wait()
-
-    def _back_to_now(self) -> None:
-        if self.past is not None:
-            self.past = None
-            self._wanted.clear()
-            self._show_settings(self.run)
-
-    def _settle(self) -> None:
-        """After a change of branches: show the current one, at the present."""
-        self._worker = self.past = None
-        self.message = ""
-        self._wanted.clear()
-        self._show_settings(self.run)
-        self._redraw()
-        self._draw(speak=True)
-
-    # --- settings -------------------------------------------------------------------------------
-
-    def set_live(self, name: str, value: Any) -> None:
-        """Have a setting take effect at the next step; one of the past waits for a fork."""
-        if self.past is not None:
-            self._draw()
-            return
-        self._wanted.append((name, value))
-        with LOCK:
-            if not self.busy and self.run.records:
-                self._apply(self.branches.current)
-            self._draw()
-
-    def _apply(self, branch: Branch) -> None:
-        """Hand over to the run what was set since the last step."""
-        if branch is not self.branches.current:
-            return
-        if branch.run.finished:  # no step is left at which to take effect
-            self._wanted.clear()
-        while self._wanted:
-            name, value = self._wanted.popleft()
-            if name == "tau" and branch.run.config.optimizer != "adamw2":
-                continue  # for the next run
-            try:
-                if name == "groups":
-                    _set_groups(branch.run, value)
-                else:
-                    setattr(branch.run, name, value)
-            except ValueError as error:
-                self.message = str(error)
-
-    def _changed(self, run: Run) -> dict[str, Any]:
-        """What the controls ask for and `run` does not have, for a fork of it."""
-        wanted = self._config_settings()
-        changed = chosen(wanted, run)
-        if wanted["optimizer"] == "adamw":
-            changed.pop("tau", None)
-        if "optimizer" in changed:  # the groups that the config began with may not fit
-            changed["groups"] = wanted["groups"]
-        return changed
-
-    def _config_settings(self) -> dict[str, Any]:
-        settings = self.settings()
-        if settings["optimizer"] == "adamw":  # has no bound: a group's own τ waits for AdamW²
-            settings["groups"] = {name: without_tau(own) for name, own in settings["groups"].items()}
-        settings["groups"] = {name: own for name, own in settings["groups"].items() if own}
-        return settings
-
-    def next_config(self) -> RunConfig:
-        """What the next run is made of."""
-        return replace(self.run.config, **self._config_settings())
-
-    def _outdated(self) -> bool:
-        """Whether a run that has made no step yet is not what the controls ask for."""
-        return not self.run.records and self.next_config() != self.run.config
-
-    def _renew(self) -> None:
+    def _make_new_run(self) -> None:
         """Put a new run in the place of all branches, which are left as they are if that is refused."""
         run = Run(self.next_config())
         if self.run.records:
@@ -280,14 +356,165 @@ class Session(ABC):
         self.branches = Branches(run, self.branches.budget)
         self._worker = self.past = None
         self.together = False
-        self._wanted.clear()
-        self._redraw()
+        self._unapplied.clear()
+        self._tell("branches_changed")
 
+    def _work(self, work: Callable[[Worker], None], doing: str = "training") -> None:
+        release_threads()
+        self._worker = Worker(work, lambda: self._tell("frame"), doing)
+        self._worker.start()
 
-def chosen(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """The settings that differ from a run's, as far as a fork of it can have others."""
-    now = vars(run.settings) | {"optimizer": run.config.optimizer, "attention": run.config.attention}
-    return {name: settings[name] for name, value in now.items() if settings[name] != value}
+    def _end(self, idle_state: str, otherwise: str) -> None:
+        """Set what the worker is to do and return at once; its last frame shows that it did."""
+        training = self.busy
+        for branch in self.branches:
+            if training or branch.idle_state == "paused":
+                branch.idle_state = idle_state
+        if self._worker is not None:
+            self._worker.halt()
+        if not training:
+            self.say("" if self.state == idle_state and self.run.records else otherwise)
+        elif not self.busy:  # it has ended in between, and may have shown the other state
+            self._tell("changed")
+
+    def _halt(self) -> None:
+        if self._worker is not None:
+            self._worker.halt()
+            self._worker.wait()
+
+    def _tell(self, what: str) -> None:
+        for listener in self.listeners:
+            getattr(listener, what)()
+
+    # --- looking back, and other futures --------------------------------------------------------
+
+    def rewind(self, step: int | None = None) -> None:
+        """Look at the current branch as it was; what trains is paused.
+
+        The wanted settings become those of that moment, but for what was chosen while looking back.
+
+        Args:
+            step: the last moment kept at or before it is shown; None to go back to the present.
+
+        Raises:
+            ValueError: nothing is kept so far back.
+        """
+        with LOCK:
+            self._halt()
+            self.message = ""
+            if step is None:
+                self._back_to_present()
+            else:
+                snapshot = self.branches.current.timeline.at(step)
+                chosen = {} if self.past is None else self.wanted.changes(self.past)
+                self.past = Run(self.run.config)
+                self.past.restore(snapshot)
+                self.past.observation = self.past.observe()
+                self._want(replace(WantedSettings.of(self.past), **chosen))
+            self._tell("changed")
+
+    def fork(self, **overrides: Any) -> Run:
+        """Branch off the moment that is looked at, with the wanted settings; the original stays.
+
+        With nothing changed the fork repeats the original bit for bit.
+
+        Args:
+            overrides: fields of the fork's config, which count more than the wanted settings.
+
+        Returns:
+            The run of the new branch, which is the current one now.
+
+        Raises:
+            ValueError: there are too many branches, no step is left to make, or a value is out of range.
+        """
+        with LOCK:
+            self._halt()
+            self.branches.check_room()
+            source = self.shown
+            if source.updates >= source.config.steps:
+                raise ValueError(
+                    f"step is {source.updates} of {source.config.steps}: expected a moment with steps left; "
+                    "move the slider of the past back, then fork"
+                )
+            run = source.fork(**{**self.wanted.overrides(source), **overrides})
+            self.branches.add(run, self.branches.current, arm=arm_of(run.config))
+            self._show_current()
+            return run
+
+    def choose(self, name: str) -> None:
+        """Make another branch the current one; what trains together goes on."""
+        with LOCK:
+            going_on = self.state == "training" and self.together
+            if self.branches[name] is self.branches.current:
+                return
+            self._halt()
+            self.branches.current = self.branches[name]
+            self._show_current()
+            if going_on:
+                self._train(None)
+
+    def remove(self, name: str) -> None:
+        """Give up a branch; what trains is paused."""
+        with LOCK:
+            self._halt()
+            self.branches.remove(name)
+            self._show_current()
+
+    def race(self, *arms: str | RunConfig) -> None:
+        """Line up arms, which take the place of all branches; `start` trains them in lock step.
+
+        Args:
+            arms: up to four: names from `course_lib.studies.arms.ARMS`, made of the wanted settings,
+                or configs.
+
+        Raises:
+            ValueError: too many arms, none, or arms that do not train on the same data.
+        """
+        if not 1 <= len(arms) <= MAX_BRANCHES:
+            raise ValueError(
+                f"there are {len(arms)} arms: expected 1 to {MAX_BRANCHES}; try 'adamw', 'adamw2'"
+            )
+        base = self.next_config()
+        warmup = min(WARMUP, base.steps)
+        configs = [arm_config(base, arm, warmup) if isinstance(arm, str) else arm for arm in arms]
+        for config in configs[1:]:
+            for field in SAME_IN_A_RACE:
+                first, value = getattr(configs[0], field), getattr(config, field)
+                if value != first:
+                    raise ValueError(f"{field} is {value!r}: expected {first!r}, as in the first arm")
+        with LOCK:
+            self._halt()
+            self.branches.replace_all(configs)
+            self.previous = None
+            self.together = True
+            self._show_current()
+
+    def load(self, path: str | Path) -> Run:
+        """Take over a saved run, ready to go on; it takes the place of all branches.
+
+        Raises:
+            ValueError: the file is truncated, altered, of another version or no saved run.
+        """
+        run = Run.load(path)
+        with LOCK:
+            self._halt()
+            self.branches = Branches(run, self.branches.budget)
+            self.branches.current.timeline.keep()
+            self.previous = None
+            self._show_current()
+        return run
+
+    def _back_to_present(self) -> None:
+        if self.past is not None:
+            self.past = None
+            self._want(WantedSettings.of(self.run))
+
+    def _show_current(self) -> None:
+        """After a change of branches: show the current one, at the present."""
+        self._worker = self.past = None
+        self._want(WantedSettings.of(self.run))
+        self._tell("branches_changed")
+        self.say("")
 
 
 def _set_groups(run: Run, groups: dict[str, Any]) -> None:
@@ -299,20 +526,17 @@ def _set_groups(run: Run, groups: dict[str, Any]) -> None:
             run.set_group(group, own)
 
 
-def sessions() -> Iterable[Session]:
-    """All that are not closed."""
-    return list(_SESSIONS)
+def _pause_others(session: Session, message: str) -> None:
+    """Pause what trains in another session, and say why."""
+    for other in list(_SESSIONS):
+        if other is not session and other.busy:
+            other.message = message
+            other.pause()
+            other._halt()
 
 
-def forget(session: Session) -> None:
-    """It is closed, and does not have to be paused any more."""
-    _SESSIONS.discard(session)
-
-
-def pause_all(message: str, but: Session | None = None) -> None:
-    """Pause what trains, `but` one, and say why."""
-    for session in sessions():
-        if session is not but and session.busy:
-            session.message = message
-            session.pause()
-            session._halt()
+@atexit.register
+def _halt_all() -> None:
+    """A thread that computes while the interpreter goes down can crash it."""
+    for session in list(_SESSIONS):
+        session._halt()

@@ -1,4 +1,4 @@
-"""The thread that works for a lab: it steps runs, or searches for a rescue.
+"""The thread of a session: it steps runs, or searches for a rescue.
 
 It behaves the same whichever thread a kernel hands its widget callbacks to: those set values and Events,
 and this thread alone touches the runs while it works.
@@ -13,10 +13,10 @@ from course_lib.lab.session.branches import Branch, behind
 
 THREAD_NAME = "course_lib.lab"
 FRAME_SECONDS = 0.18
-"""From one frame to the next: five or six a second, and no more, for each costs a browser without a GPU some
-15 ms of a core, however little is new."""
+"""From one frame to the next: five or six a second and no more, since each costs a browser without a GPU some
+15 ms of a core."""
 FRAME_SHARE = 0.05
-"""Share of the thread's time that frames may take; on a slow machine they come less often."""
+"""Largest share of the thread's time spent on frames; on a slow machine they come less often."""
 
 
 class Worker:
@@ -35,7 +35,7 @@ class Worker:
     ) -> None:
         self.doing = doing
         self.error: BaseException | None = None
-        """What ended the thread, if it failed."""
+        """What the thread failed with."""
         self.done = False
         self.seconds = 0.0
         """Time spent on steps and frames so far."""
@@ -48,8 +48,8 @@ class Worker:
         self._ticks: deque[tuple[float, int]] = deque(maxlen=16)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
-    def again(self) -> "Worker":
-        """Another one that goes on with the same work."""
+    def copy(self) -> "Worker":
+        """Another worker for the same work, not yet started."""
         return Worker(self._work, self._frame, self.doing)
 
     @property
@@ -87,9 +87,8 @@ class Worker:
             self._ticks.append((now, self.steps))
             self._frame()
             cost = time.perf_counter() - now
-            due = max(
-                self._due, now - FRAME_SECONDS / 2
-            )  # what a step was late; after a long one, begin anew
+            # Make up for a step that was a little late; after a long one, begin anew.
+            due = max(self._due, now - FRAME_SECONDS / 2)
             self._due = max(due + FRAME_SECONDS, now + cost / FRAME_SHARE)
         self.seconds = time.perf_counter() - self._began
 
@@ -99,7 +98,7 @@ class Worker:
         self._ticks.append((self._began, 0))
         try:
             self._work(self)
-        except BaseException as error:  # kept for Lab.result(), which raises it where somebody sees it
+        except BaseException as error:  # Session.result() raises it where somebody sees it
             self.error = error
         self.done = True
         try:

@@ -62,13 +62,13 @@ class Curves:
 
     def loss(self) -> tuple[Array, Array]:
         """Steps (n,) and losses (n,), thinned, from where the branch is its own."""
-        at = thinned(len(self.losses) - self.branch.first) + self.branch.first
+        at = thinned(len(self.losses) - self.branch.first_step) + self.branch.first_step
         return at.astype(np.float64), np.array([self.losses[i] for i in at])
 
     def layers(self, quantity: str, *, whole: bool = True) -> tuple[Array, Array]:
         """Steps (n,) and values (layers, n), thinned; not `whole`: from where the branch is its own."""
         steps, values = self._steps[quantity], self._values[quantity]
-        begin = 0 if whole else bisect_left(steps, self.branch.first)
+        begin = 0 if whole else bisect_left(steps, self.branch.first_step)
         at = thinned(len(steps) - begin) + begin
         if not len(at):
             return np.empty(0), np.empty((0, 0))

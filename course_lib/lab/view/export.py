@@ -1,17 +1,20 @@
-"""Branches as files: a table of their records, a figure of their losses and probes."""
+"""Branches as files and pictures: a table of their records, a figure of their losses and probes."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from course_lib.atomic import write_atomically
 from course_lib.figures.palette import REFERENCE_COLOR
 from course_lib.figures.picture import Picture, finish, label, listed, panels, smooth
+from course_lib.lab.session import Session
 from course_lib.lab.session.branches import Branch
 from course_lib.lab.view.curves import Curves
-from course_lib.lab.view.text import describe_run
+from course_lib.lab.view.text import describe, describe_run
+from course_lib.runs import Run
 from course_lib.runs.verdict import LOW_ENTROPY
 
 _PANELS = {
@@ -69,12 +72,7 @@ def branch_figure(branches: Sequence[Branch]) -> Picture:
             axis.plot(*curves.extreme(quantity), color=branch.color, linewidth=2)
         verdict = branch.run.verdict()
         facts.append(f"{branch.name} is at {verdict.loss:.2f} ({verdict.name})")
-    for line in drawn[0].run.task.references:
-        loss.axhline(line.loss, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
-        loss.annotate(
-            line.name, (0.99, line.loss), xycoords=("axes fraction", "data"),
-            ha="right", va="bottom", color=REFERENCE_COLOR, fontsize=8,
-        )  # fmt: skip
+    _draw_references(loss, drawn[0].run)
     rest[0].axhline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
     rest[0].set_ylim(0, 1.03)
     for axis in rest[1:]:
@@ -87,3 +85,27 @@ def branch_figure(branches: Sequence[Branch]) -> Picture:
     return finish(
         figure, f"At step {step}, {listed(facts)}", f"Four panels against step. {'; '.join(facts)}."
     )
+
+
+def session_picture(session: Session) -> Picture:
+    """What a session shows where nothing is live: its branches, or before the first step its settings."""
+    if any(branch.run.records for branch in session.branches):
+        return branch_figure(list(session.branches))
+    run = session.run
+    figure, axes = panels(9.2, 3.0)
+    (axis,) = axes.flat
+    _draw_references(axis, run)
+    axis.set_xlim(0, run.config.steps)
+    axis.set_ylim(0, 1.12 * max(line.loss for line in run.task.references))
+    label(axis, "step", "training loss (nats)")
+    title = f"Nothing trained yet: {describe(run.config)}"
+    return finish(figure, title, f"An empty chart of the training loss. {title}.")
+
+
+def _draw_references(axis: Axes, run: Run) -> None:
+    for line in run.task.references:
+        axis.axhline(line.loss, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
+        axis.annotate(
+            line.name, (0.99, line.loss), xycoords=("axes fraction", "data"),
+            ha="right", va="bottom", color=REFERENCE_COLOR, fontsize=8,
+        )  # fmt: skip

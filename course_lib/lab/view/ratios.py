@@ -88,7 +88,7 @@ class StepSizes:
         self.y.min, self.y.max = low, high
         self.y_axis.tick_values = decades(low, high)
 
-    def words(self, run: Run) -> str:
+    def describe(self, run: Run) -> str:
         """What the panel shows, in a sentence."""
         record = _last_stepped(run)
         if record is None:

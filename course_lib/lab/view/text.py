@@ -1,22 +1,20 @@
-"""What the panels show, in words: for the verdict, for the status line, for screen readers."""
+"""What the lab says: the verdict, the status line, and what the panels show, for screen readers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
+from course_lib.lab.session import Session
+from course_lib.lab.session.branches import Branch
 from course_lib.runs import GroupSettings, Run, RunConfig, Verdict, mean_over_heads, probed
 
-if TYPE_CHECKING:
-    from course_lib.lab.session.branches import Branch
-
 MARK_COLOR = "#CA9161"
-"""Of changed settings."""
+"""Marks of changed settings."""
 GHOST_COLOR = "#B8B8B8"
-"""Of the loss of the run before."""
+"""The loss of the run before."""
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
@@ -84,7 +82,7 @@ def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
 
 
 def summary(run: Run, verdict: Verdict | None) -> str:
-    """What the charts show at this moment, and what became of the run, for those who cannot see them."""
+    """What the charts show at this moment and the verdict, for those who cannot see them."""
     if not run.records:
         return "No step made yet."
     last = run.records[-1]
@@ -100,8 +98,8 @@ def summary(run: Run, verdict: Verdict | None) -> str:
     return "; ".join(parts) + f"; verdict: {verdict.name if verdict else 'undecided'}."
 
 
-def summary_of_branches(branches: Iterable["Branch"]) -> str:
-    """How far each branch is, in a sentence; nothing before the first step."""
+def summary_of_branches(branches: Iterable[Branch]) -> str:
+    """How far each branch is, in a sentence; empty before the first step."""
     parts = [
         f"{branch.name} ({describe_run(branch.run)}) at step {branch.run.updates}, "
         f"loss {branch.run.records[-1].loss:.2f}"
@@ -111,8 +109,28 @@ def summary_of_branches(branches: Iterable["Branch"]) -> str:
     return f"Branches: {'; '.join(parts)}." if parts else ""
 
 
+def pending_text(session: Session) -> str:
+    """What is wanted and the present run does not have, and how it comes about."""
+    if session.past is not None:
+        step = session.past.updates
+        return f"Step {step} as it was. Change a setting and fork; Start goes back to now."
+    config, wanted = session.run.config, session.wanted
+    if not session.run.records:
+        return f"{describe(session.next_config())}. Press Start."
+    choices = []
+    if wanted.optimizer != config.optimizer:
+        choices.append(OPTIMIZER_NAMES[wanted.optimizer])
+    if wanted.attention != config.attention:
+        choices.append(f"{wanted.attention} attention")
+    if wanted.norm != config.norm:
+        choices.append(f"{wanted.norm}-LN")
+    if not choices:
+        return ""
+    return f"{' and '.join(choices)} from the next run on: press Reset, then Start. Or fork."
+
+
 def verdict_html(verdict: Verdict | None) -> str:
-    """The verdict as a small page: name, sentence, the numbers it rests on."""
+    """The verdict as a small page: its name, a sentence, and the numbers behind it."""
     name = verdict.name if verdict else "undecided"
     color = VERDICT_COLORS.get(name, REFERENCE_COLOR)
     sentence = SENTENCES[name] if verdict else "Nothing trained yet. What will entropy do? Press Start."
@@ -144,7 +162,7 @@ def _rows(verdict: Verdict) -> str:
 
 
 def legend_html(lines: Sequence[tuple[str, str]], *, ghost: bool, changes: bool) -> str:
-    """What lines of which colour mean, (colour, name) each."""
+    """A legend of lines, (colour, name) each."""
     items = list(lines)
     if changes:
         items.append((MARK_COLOR, "a setting was changed"))
@@ -154,8 +172,8 @@ def legend_html(lines: Sequence[tuple[str, str]], *, ghost: bool, changes: bool)
     return f'<div class="course-lab-legend">{swatches}</div>'
 
 
-def branch_table_html(rows: Sequence[tuple["Branch", Verdict | None]], current: "Branch") -> str:
-    """A line for each branch: what it is, how far it is, what became of it, what it has cost."""
+def branch_table_html(rows: Sequence[tuple[Branch, Verdict | None]], current: Branch) -> str:
+    """A row for each branch: its settings, how far it is, its verdict and its cost."""
     head = "".join(
         f"<th scope='col'>{title}</th>"
         for title in ("branch", "settings", "step", "loss", "verdict", "seconds of training")
@@ -176,9 +194,9 @@ def status_html(state: str, run: Run, speed: float, message: str, branch: str = 
     """State, progress and message, as one line each.
 
     Args:
-        state, speed, message: of the lab.
-        run: that is shown.
-        branch: its name, where there are several.
+        state, speed, message: the session's.
+        run: the one that is shown.
+        branch: its name, if there are several.
     """
     steps = run.config.steps
     text = f"<b>{state}</b> · {branch}step {run.updates} of {steps}"
@@ -194,7 +212,7 @@ def status_html(state: str, run: Run, speed: float, message: str, branch: str = 
 
 
 def advice_html() -> str:
-    """What to do when the kernel that the lab lives in is gone; to be seen only then (see `STYLE`)."""
+    """What to do when the kernel of the lab is gone; hidden until then (see `STYLE`)."""
     return (
         '<div class="course-lab-advice" role="alert"><b>The kernel has been restarted, and this lab is gone '
         "with it.</b> Run its cell again to make a new one; a run that was saved to a file can be loaded "

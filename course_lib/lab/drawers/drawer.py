@@ -1,0 +1,40 @@
+"""What all drawers of the lab have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+
+from course_lib.lab.session import Session
+from course_lib.lab.view.user_changes import UserChanges
+from course_lib.lab.view.view import View
+
+
+class Drawer:
+    """One section of controls.
+
+    It is told of every change of branches, and of every slow frame while it is open.
+
+    Args:
+        session: what its controls act on.
+        view: shows the session.
+    """
+
+    title: str
+    tooltip: str
+    widget: ipywidgets.Widget
+
+    def __init__(self, session: Session, view: View) -> None:
+        self.session = session
+        self.view = view
+        self._changes = UserChanges(view.as_callback)
+
+    def reset(self) -> None:
+        """The branches or the current one have changed."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what is new."""
+
+    def _on_click(self, button: ipywidgets.Button, method: Callable[[], Any]) -> None:
+        button.on_click(self.view.as_callback(method))

@@ -1,0 +1,63 @@
+"""The settings that a reader has chosen, as data; controls are a view of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from course_lib.runs import GroupSettings, Run, RunConfig
+from course_lib.runs.config import without_tau
+
+LIVE_SETTINGS = ("lr", "warmup", "tau", "groups")
+"""What takes effect at the next step. A fork can have another optimizer and attention, a new run all."""
+
+
+@dataclass(frozen=True)
+class WantedSettings:
+    """What the next step, fork or run is to have; fields as in `RunConfig`.
+
+    τ is kept while the optimizer is AdamW, which has none, and so is that of a group.
+    """
+
+    lr: float
+    warmup: int
+    tau: float | None
+    groups: Mapping[str, GroupSettings]
+    optimizer: str
+    attention: str
+    norm: str
+
+    @classmethod
+    def of(cls, run: Run) -> "WantedSettings":
+        """The settings that a run has now."""
+        config = run.config
+        fixed = {name: getattr(config, name) for name in ("optimizer", "attention", "norm")}
+        return cls(**vars(run.settings), **fixed)
+
+    def in_place_of(self, base: RunConfig) -> RunConfig:
+        """A config with these settings, and the rest from `base`.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        return replace(base, **self._fields())
+
+    def changes(self, run: Run) -> dict[str, Any]:
+        """The settings that differ from a run's, as far as a fork of it can have others."""
+        ours, theirs = vars(self), vars(WantedSettings.of(run))
+        return {name: ours[name] for name in ours if name != "norm" and ours[name] != theirs[name]}
+
+    def overrides(self, run: Run) -> dict[str, Any]:
+        """What a fork of a run has to be told to have these settings."""
+        fields = self._fields()
+        changed = WantedSettings(**fields).changes(run)
+        if self.optimizer == "adamw":
+            changed.pop("tau", None)
+        if "optimizer" in changed:  # the groups that the config began with may not fit
+            changed["groups"] = fields["groups"]
+        return changed
+
+    def _fields(self) -> dict[str, Any]:
+        groups = dict(self.groups)
+        if self.optimizer == "adamw":  # has no bound: a group's own τ waits for AdamW²
+            groups = {name: without_tau(own) for name, own in groups.items()}
+        return vars(self) | {"groups": {name: own for name, own in groups.items() if own}}
