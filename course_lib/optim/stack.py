@@ -75,7 +75,7 @@ class Stack:
         return values.view(-1, *[1] * (len(self.shape) - 1))
 
     def lend(self, memory: Tensor, saved: Tensor | None) -> None:
-        """Take 2b · out · … elements of flat `memory` to work in, and half as many of `saved` to save W in."""
+        """Work in the first 2b · out · … elements of flat `memory`; save W in half as many of `saved`."""
         self._saved = None if saved is None else saved[: self.shape.numel()].view(self.shape)
         both = memory[: 2 * self.shape.numel()].view(2, *self.shape)
         self._weights, self._steps = both

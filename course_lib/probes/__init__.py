@@ -1,4 +1,4 @@
-"""Probes: what attention and its weights do, measured from outside."""
+"""Probes: measure attention and its weights from outside the model."""
 
 from course_lib.probes.attention_maps import (
     attention_rank,
