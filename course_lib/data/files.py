@@ -1,4 +1,4 @@
-"""Where the course's own files are, and whether they are whole."""
+"""The course's own data files: their folder, their manifest and their check."""
 
 import hashlib
 import json
@@ -28,10 +28,10 @@ def manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
 
 
 def read_compressed(name: str, folder: Path | None = None) -> bytes:
-    """What an .xz file of the course holds, once its SHA-256 was found right.
+    """Unpack an .xz file of the course after checking its SHA-256.
 
     Raises:
-        ValueError: the file is missing or is not the one the manifest describes.
+        ValueError: the file is missing or is not the file that the manifest describes.
     """
     folder = folder or data_folder()
     path = folder / name
