@@ -120,7 +120,9 @@ def check_images(name: str, images: Any) -> Pixels:
     if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE) or not len(array):
         hint = ""
         if array.ndim == 4:
-            hint = "; try x[..., 0] or x[:, 0], or the mean over the channels: it takes one, without an axis"
+            hint = (
+                "; try x[..., 0] or x[:, 0], or the mean over the channels, for one channel without an axis"
+            )
         elif array.ndim == 3 and len(array):
             hint = f"; try scaling the images to {SIDE} × {SIDE}"
         raise ValueError(f"{name}: shape is {array.shape}: {wanted}{hint}")

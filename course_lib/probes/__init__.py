@@ -25,11 +25,10 @@ from course_lib.probes.spectrum import (
     spectral_energy_concentration,
     stable_rank,
 )
-from course_lib.probes.steps import MATRIX_QUANTITIES, StepProbe
+from course_lib.probes.steps import StepProbe
 
 __all__ = [
     "HEAD_QUANTITIES",
-    "MATRIX_QUANTITIES",
     "SEC_DIRECTIONS",
     "AttentionGradient",
     "AttentionSite",
