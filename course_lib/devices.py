@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""The device and the threads of a run."""
 
 import os
 
@@ -10,7 +10,11 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "meta")
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU."""
+    """Return the device with this name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ValueError: the name is unknown, or this machine has no such device.
+    """
     kind = checks.choice("device", str(name).partition(":")[0], DEVICES)
     name = str(name)
     if kind == "auto":
@@ -31,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def available_cores() -> int:
-    """Cores that this process may use. In a container `os.cpu_count()` is the host's; CPU_LIMIT is ours."""
+    """Number of cores this process may use; CPU_LIMIT lowers it, as `os.cpu_count()` ignores containers."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         limit = max(1, int(float(os.environ["CPU_LIMIT"])))
@@ -41,13 +45,13 @@ def available_cores() -> int:
 
 
 def use_available_cores(processes: int = 1) -> int:
-    """Let torch compute on as many threads as there are cores for it; their number is returned.
+    """Let torch use one thread per available core, and return the number of threads.
 
     Args:
-        processes: that share this machine's cores evenly.
+        processes: number of processes that share this machine's cores evenly.
     """
     cores = max(1, available_cores() // processes)
-    # torchrun allows each of several processes a single thread, where more cores may be there for it.
+    # torchrun gives each of several processes a single thread, even if there are more cores.
     if processes > 1 or torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
     return torch.get_num_threads()

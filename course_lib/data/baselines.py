@@ -1,4 +1,4 @@
-"""What classifies images without a network: the lines that a trained one has to beat."""
+"""Classifiers of images without a network, as baselines for trained ones."""
 
 import math
 from functools import lru_cache
@@ -12,12 +12,12 @@ LINEAR = {
     "b5226b34c141cd55cc880f78f217919f5dd21e40a932fd1475bc56324d6b4756": (0.439, 0.846),  # the vendored part
     "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (0.434, 0.846),  # the whole set
 }
-"""Loss and accuracy of softmax regression, by the images' digest (experiments/linear_classifier.py)."""
+"""Digest of images → loss and accuracy of softmax regression (experiments/linear_classifier.py)."""
 
 
 @lru_cache(maxsize=2)
 def baselines(images: ImageSet) -> tuple[Baseline, ...]:
-    """Constant guess, nearest class mean and, where it was measured, the linear classifier; test part."""
+    """Constant guess, nearest class mean and, if measured, the linear classifier, on the test part."""
     shares = np.bincount(images.test_labels, minlength=len(CLASSES)) / len(images.test_labels)
     guess = Baseline("constant guess", math.log(len(CLASSES)), float(shares.max()))
     lines: tuple[Baseline, ...] = (guess, nearest_class_mean(images))
@@ -29,7 +29,7 @@ def baselines(images: ImageSet) -> tuple[Baseline, ...]:
 def nearest_class_mean(images: ImageSet) -> Baseline:
     """Choose the class whose mean training image is nearest, by Euclidean distance of the pixels.
 
-    Its loss is that of p(c) ∝ exp(−β·distance²), with the one β that fits the training part best.
+    The loss is that of p(c) ∝ exp(−β·distance²), with the β of the lowest training loss.
     """
     classes = range(len(CLASSES))
     missing = [c for c in classes if c not in images.train_labels]
@@ -47,26 +47,26 @@ def nearest_class_mean(images: ImageSet) -> Baseline:
 
 
 def _mean(images: Pixels) -> Floats:
-    """Mean image, flat, pixels from 0 to 1."""
+    """Mean image as a vector, pixels from 0 to 1."""
     return images.mean(axis=0, dtype=np.float64).ravel() / 255
 
 
 def _nearness(images: Pixels, means: Floats) -> Floats:
-    """Minus the squared distance to each mean, up to a constant of each image: (images, classes)."""
+    """Minus the squared distance to each mean, plus a constant per image: (images, classes)."""
     chunks = np.array_split(images, 1 + len(images) // 1000)  # bytes become floats a thousand at a time
     products = [chunk.reshape(len(chunk), -1) / 255 @ means.T for chunk in chunks]
     return 2 * np.concatenate(products) - np.sum(means**2, axis=1)
 
 
 def _best_beta(scores: Floats, labels: Labels) -> float:
-    """The β at which the loss of softmax(β·scores), which is convex in β, has its minimum."""
+    """The β that minimises the loss of softmax(β·scores), which is convex in β."""
 
     def slope(beta: float) -> float:
         expected = np.sum(np.exp(_log_softmax(beta * scores)) * scores, axis=1)
         return float(np.mean(expected - _chosen(scores, labels)))
 
     low, high = 0.0, 1.0
-    while slope(high) < 0:  # it underflows to 0 where no image is ever taken for another class
+    while slope(high) < 0:  # the slope underflows to 0 if every image is classified correctly
         low, high = high, 2 * high
     for _ in range(30):
         middle = (low + high) / 2

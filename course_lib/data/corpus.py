@@ -1,4 +1,4 @@
-"""Text as characters: the King James text that ships with the course, or a reader's own."""
+"""Text as characters: the King James text that ships with the course, or the reader's own text."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from torch import Tensor
 from course_lib.data.files import read_compressed
 
 VALIDATION_SHARE = 0.05
-"""The last part of a text, kept for validation."""
+"""Share of a text, at its end, that is kept for validation."""
 SMOOTHING = 0.1
-"""Added to every n-gram's count."""
+"""Added to the count of every n-gram."""
 
 KJV_CHARACTERS = 1_500_000
-"""The King James text is used up to here (Genesis to 2 Kings), so that the validation part is of the same
-kind as the training part: the end of the whole text, the epistles, would not be."""
+"""Length of the used part of the King James text, Genesis to 2 Kings. The whole text ends with the epistles,
+which would make the validation part differ in kind from the training part."""
 
 Codes = npt.NDArray[np.uint16]
 
@@ -31,7 +31,7 @@ def load_text() -> str:
 
 
 def read_text(path: str | Path) -> str:
-    """A reader's own text file, UTF-8."""
+    """Read a text file in UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -42,7 +42,7 @@ def read_text(path: str | Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TextCorpus:
-    """A text as numbers: its alphabet, and a training and a validation part."""
+    """A text as numbers: its alphabet, its training part and its validation part."""
 
     name: str
     alphabet: str
@@ -54,7 +54,7 @@ class TextCorpus:
 
     @classmethod
     def from_text(cls, text: str, name: str) -> "TextCorpus":
-        """Number the characters of `text` by their code points' order, and split off the last 5 %."""
+        """Number the characters of `text` in order of their code points, and split off the last 5 %."""
         if not text:
             raise ValueError(f"{name} is empty: expected a text of some thousand characters")
         raw = text.encode("utf-32-le")
@@ -66,7 +66,7 @@ class TextCorpus:
         return cls(name, "".join(map(chr, alphabet)), small[:split], small[split:], digest)
 
     def check_context(self, context: int) -> None:
-        """A window of `context` characters and the one to predict have to fit into both parts."""
+        """Refuse a context that does not fit into both parts together with the character to predict."""
         shortest = min(len(self.train), len(self.validation))
         if shortest < context + 1:
             total = len(self.train) + len(self.validation)
@@ -77,7 +77,7 @@ class TextCorpus:
             )
 
     def encode(self, text: str) -> Tensor:
-        """Ids (len(text),) of characters; those the corpus does not know are an error."""
+        """Ids (len(text),) of characters; ValueError for characters outside the alphabet."""
         unknown = sorted(set(text) - set(self.alphabet))
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not in {self.name}: expected one of {self.alphabet!r}")
@@ -88,14 +88,14 @@ class TextCorpus:
         return "".join(self.alphabet[i] for i in ids.tolist())
 
     def ngram_loss(self, n: int) -> float:
-        """Validation loss in nats of an n-gram model of the training part, add-0.1 smoothing.
+        """Validation loss in nats of an n-gram model of the training part, with add-0.1 smoothing.
 
         p(c | the n − 1 characters before) = (count + 0.1) / (count of the n − 1 characters + 0.1·V)
         """
         if n not in self._ngrams:
             v = len(self.alphabet)
             counts = _count(_keys(self.train, n, v), _keys(self.validation, n, v))
-            # The same windows without their last character: what the counts are divided by.
+            # Dropping the last character of each window leaves the context, whose count divides.
             contexts = _count(_keys(self.train, n, v) // v, _keys(self.validation, n, v) // v)
             p = (counts + SMOOTHING) / (contexts + SMOOTHING * v)
             self._ngrams[n] = float(-np.log(p).mean())
@@ -103,7 +103,7 @@ class TextCorpus:
 
 
 def _keys(codes: Codes, n: int, v: int) -> npt.NDArray[np.int64]:
-    """Every window of n codes as one number in base v."""
+    """Every window of n codes, as one number in base v."""
     keys = np.zeros(len(codes) - n + 1, dtype=np.int64)
     for i in range(n):
         keys = keys * v + codes[i : len(keys) + i]
@@ -123,7 +123,7 @@ def _corpus(text: str, name: str) -> TextCorpus:
 
 
 def load_corpus(path: str | Path | None = None) -> TextCorpus:
-    """The corpus of a text file as it is now, or of the King James text where none is given."""
+    """Load the corpus of a text file as it is now, or of the King James text if there is no path."""
     if path is None:
         return _corpus(_lesson_text(), "King James text")
     return _corpus(read_text(path), Path(path).name)

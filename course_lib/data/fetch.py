@@ -1,11 +1,11 @@
-"""The whole of Fashion-MNIST, 60,000 and 10,000 images: downloaded once, or from a folder that has it."""
+"""All of Fashion-MNIST, 60,000 and 10,000 images: downloaded once, or read from a folder."""
 
 from pathlib import Path
 
 from course_lib.data.images import ImageSet, read_folder
 
 BASE_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-"""Where the project's own README sends its readers; what comes from there is checked."""
+"""Download address from the README of Fashion-MNIST; the files' SHA-256 are checked."""
 
 SHA256 = {
     "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
@@ -16,17 +16,17 @@ SHA256 = {
 SIZE = "31 MB"
 
 FOLDER_VARIABLE = "COURSE_LIB_DATA"
-"""Environment variable that names another folder for downloads than the system's cache folder."""
+"""Environment variable that names a folder for downloads in place of the system's cache folder."""
 RETRIES = 2
 TIMEOUT = 30.0
 """Seconds without an answer after which a server counts as gone."""
 
 
 def load_full_images(folder: str | Path | None = None) -> ImageSet:
-    """The images of `folder`, or the whole of Fashion-MNIST, downloaded where it is not yet here.
+    """Load the images of `folder`, or all of Fashion-MNIST, which is downloaded on first use.
 
     Raises:
-        ValueError: they cannot be had, or are not what they should be.
+        ValueError: the images are not available, or a file is damaged or of another kind.
     """
     if folder is not None:
         return read_folder(folder)
@@ -34,16 +34,14 @@ def load_full_images(folder: str | Path | None = None) -> ImageSet:
 
 
 def fetch() -> Path:
-    """The folder of downloads, after downloading, with progress, what it lacks and checking all of it.
+    """Download missing files with a progress bar, check all, and return their folder.
 
-    A file gets its name once it is whole and its SHA-256 right: a partial download leaves nothing.
+    A partial download leaves no file: a file gets its name after its SHA-256 was checked.
 
     Raises:
-        ValueError: after `RETRIES` more attempts a file was still not to be had.
+        ValueError: a file is not available after `RETRIES` more attempts.
     """
-    from course_lib.extras import (
-        pooch,  # imports requests, which those who download nothing need not wait for
-    )
+    from course_lib.extras import pooch  # imports requests, which is slow and needed for downloads only
 
     files = pooch.create(
         pooch.os_cache("course-lib"), BASE_URL, env=FOLDER_VARIABLE, registry=SHA256, retry_if_failed=RETRIES
@@ -52,7 +50,7 @@ def fetch() -> Path:
     for name in SHA256:
         try:
             files.fetch(name, downloader=downloader)
-        except (OSError, ValueError) as error:  # all that requests raises are OSErrors
+        except (OSError, ValueError) as error:  # requests raises OSErrors only
             raise ValueError(
                 f"{files.get_url(name)}: {_reason(error)}: expected one of {len(SHA256)} files ({SIZE}) to "
                 f"keep in {files.abspath}; try again later, a folder that has them, or the task "
@@ -62,12 +60,12 @@ def fetch() -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a few words; the exceptions' own go on for lines."""
+    """Say in a few words what went wrong; the exceptions' own messages are long."""
     from requests import exceptions
 
     if isinstance(error, exceptions.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, exceptions.Timeout) or "timed out" in str(error):  # in mid-file: a ConnectionError
+    if isinstance(error, exceptions.Timeout) or "timed out" in str(error):  # a ConnectionError, in mid-file
         return f"no answer for {TIMEOUT:g} s"
     if isinstance(error, exceptions.ChunkedEncodingError):
         return "the connection broke off"

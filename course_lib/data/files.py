@@ -1,10 +1,9 @@
-"""Where the course's own files are, and whether they are whole."""
+"""The course's own data files: their folder, their manifest and their check."""
 
 import hashlib
 import json
 import lzma
 from pathlib import Path
-from typing import Any
 
 _INSTALLED = Path(__file__).parent / "files"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "data"  # in a checkout or an editable install
@@ -15,32 +14,25 @@ def data_folder() -> Path:
     return _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 
 
-def manifest(folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """File name → licence, source, SHA-256, and how to restore it."""
-    path = (folder or data_folder()) / "manifest.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected the course's data manifest ({error}); "
-            "restore it with `git checkout -- data` or reinstall course-lib"
-        ) from error
-
-
-def read_compressed(name: str, folder: Path | None = None) -> bytes:
-    """What an .xz file of the course holds, once its SHA-256 was found right.
+def read_compressed(name: str) -> bytes:
+    """Unpack an .xz file of the course after checking its SHA-256.
 
     Raises:
-        ValueError: the file is missing or is not the one the manifest describes.
+        ValueError: the file is missing or is not the file that the manifest describes.
     """
-    folder = folder or data_folder()
-    path = folder / name
+    path = data_folder() / name
+    manifest = path.with_name("manifest.json")
     try:
-        entry = manifest(folder)[name]
+        entry = json.loads(manifest.read_text(encoding="utf-8"))[name]
         restore, digest_wanted, size = entry["restore"], entry["sha256"], entry["bytes"]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{manifest}: expected the course's data manifest ({error}); "
+            "restore it with `git checkout -- data` or reinstall course-lib"
+        ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / 'manifest.json'}: expected an entry for {name} with restore, sha256 and bytes; "
+            f"{manifest}: expected an entry for {name} with restore, sha256 and bytes; "
             "restore it with `git checkout -- data` or reinstall course-lib"
         ) from error
     try:

@@ -1,4 +1,4 @@
-"""Images to classify."""
+"""The task of classifying images."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,18 +14,18 @@ from course_lib.data.task import Baseline, generator
 from course_lib.deprecated import renamed
 
 SHIFT = 2
-"""Pixels by which a training image is moved at most, in either direction."""
+"""Most pixels by which a training image is moved in each direction."""
 
 
 @renamed(vocab="n_classes")
 @dataclass(frozen=True)
 class ImageTask:
-    """Name the class of an image.
+    """Predict the class of an image.
 
-    Training draws without replacement: every image once in an epoch, in an order of the epoch's own, and a
-    batch may reach over an epoch's end. If `augmented`, training images are flipped from left to right at
-    random and moved by up to `SHIFT` pixels; others are as they are. Validation and probes take the test
-    part in its order, whatever the seed, so that all runs are judged on, and looked at with, the same images.
+    Training uses every image once per epoch, in a new random order, and a batch may cross an epoch's end. If
+    `augmented`, training images are flipped left to right at random and moved by up to `SHIFT` pixels.
+    Validation and probes take the test part in its own order for every seed, so that all runs are judged on
+    the same images.
     """
 
     images: ImageSet
@@ -48,12 +48,12 @@ class ImageTask:
 
     @property
     def reference(self) -> Baseline:
-        """The nearest class mean: a model that does not beat it has learnt less than ten average images."""
+        """The nearest class mean: a model above it is worse than comparing with ten average images."""
         return next(line for line in self.references if line.name == "nearest class mean")
 
     @property
     def validation_size(self) -> int:
-        """The whole test part: of 2,000 images, an accuracy of 85 % is known to ± 0.8 (one σ)."""
+        """Size of the test part. With 2,000 images, σ of an accuracy of 85 % is 0.8 points."""
         return len(self.images.test_images)
 
     def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class ImageTask:
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Images (n, height, width) flipped and moved at random; what comes in from outside is black."""
+    """Flip and move images (n, height, width) at random; pixels from outside are black."""
     n, height, width = images.shape
     flipped = np.where(rng.random((n, 1, 1)) < 0.5, images, images[:, :, ::-1])
     padded = np.pad(flipped, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
@@ -82,7 +82,7 @@ def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _shuffled_places(seed: int, positions: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    """Which of n images stand at these positions of an endless row of shuffled epochs."""
+    """Indices of the images, of n, at these positions in an endless row of shuffled epochs."""
     epochs, offsets = np.divmod(positions, n)
     places = np.empty_like(positions)
     for epoch in range(epochs[0], epochs[-1] + 1):

@@ -1,4 +1,4 @@
-"""Images as arrays of bytes: the part of Fashion-MNIST that ships with the course, or a reader's own."""
+"""Images as bytes: the part of Fashion-MNIST that ships with the course, or the reader's own images."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ from torch import Tensor
 from course_lib.data.files import read_compressed
 
 SIDE = 28
-"""Height and width in pixels."""
+"""Height and width of an image, in pixels."""
 CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -29,7 +29,7 @@ CLASSES = (
     "bag",
     "ankle boot",
 )
-"""What the labels 0 to 9 of Fashion-MNIST stand for."""
+"""Names of Fashion-MNIST's labels 0 to 9."""
 
 IDX_FILES = (
     ("train-images-idx3-ubyte", 3),
@@ -37,7 +37,7 @@ IDX_FILES = (
     ("t10k-images-idx3-ubyte", 3),
     ("t10k-labels-idx1-ubyte", 1),
 )
-"""Names of the files of a whole set, without .gz, and the dimensions of the arrays in them."""
+"""Names of the files of a set, without .gz, and the number of dimensions of their arrays."""
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -46,9 +46,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Grey images of ten classes: a training and a test part, kept as bytes.
+    """Grey images of ten classes as bytes, in a training and a test part.
 
-    Made by `from_arrays`, which checks them.
+    Use `from_arrays` to make one: it checks the arrays.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ImageSet:
     def from_arrays(
         cls, name: str, train_images: Any, train_labels: Any, test_images: Any, test_labels: Any
     ) -> "ImageSet":
-        """Check and keep arrays: images uint8 (images, 28, 28), labels of any integer type (images,).
+        """Check arrays and make a set: images uint8 (images, 28, 28), labels of any integer type (images,).
 
         Raises:
             ValueError: an array has another dtype or shape, or a label is not 0 to 9.
@@ -90,17 +90,17 @@ class ImageSet:
 
     @cached_property
     def _histogram(self) -> Labels:
-        """How often each grey value occurs: whole numbers, so that mean and std are the same everywhere."""
+        """Count of each grey value: integers, so that mean and std are the same on every machine."""
         chunks = np.array_split(self.train_images, 1 + len(self.train_images) // 1000)
         return np.sum([np.bincount(chunk.ravel(), minlength=256) for chunk in chunks], axis=0)
 
     @cached_property
     def _normalised(self) -> npt.NDArray[np.float32]:
-        # Images of one grey value have no deviation to divide by.
+        # If all pixels have one grey value, std is 0 and cannot divide.
         return ((np.arange(256) - self.mean) / (self.std or 1.0)).astype(np.float32)
 
     def normalise(self, images: Pixels) -> Tensor:
-        """Bytes (n, 28, 28) → float32 (n, 1, 28, 28), by the training part's mean and std."""
+        """Bytes (n, 28, 28) → float32 (n, 1, 28, 28), with the training part's mean and std."""
         return torch.from_numpy(self._normalised[images])[:, None]
 
 
@@ -110,7 +110,7 @@ def _checked(part: str, images: Any, labels: Any) -> tuple[Pixels, Labels]:
 
 
 def check_images(name: str, images: Any) -> Pixels:
-    """`images` if it is a uint8 array (images, 28, 28) of at least one image."""
+    """Return `images` if it is a uint8 array (images, 28, 28) of at least one image."""
     array = np.asarray(images)
     wanted = f"expected uint8 (images, {SIDE}, {SIDE}), grey values from 0 to 255"
     if array.dtype != np.uint8:
@@ -120,7 +120,9 @@ def check_images(name: str, images: Any) -> Pixels:
     if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE) or not len(array):
         hint = ""
         if array.ndim == 4:
-            hint = "; try x[..., 0] or x[:, 0], or the mean over the channels: it takes one, without an axis"
+            hint = (
+                "; try x[..., 0] or x[:, 0], or the mean over the channels, for one channel without an axis"
+            )
         elif array.ndim == 3 and len(array):
             hint = f"; try scaling the images to {SIDE} × {SIDE}"
         raise ValueError(f"{name}: shape is {array.shape}: {wanted}{hint}")
@@ -128,7 +130,7 @@ def check_images(name: str, images: Any) -> Pixels:
 
 
 def check_labels(name: str, labels: Any, images: int) -> Labels:
-    """`labels` as int64 if it is an integer array (images,) of classes 0 to 9."""
+    """Return `labels` as int64 if it is an integer array (images,) of classes 0 to 9."""
     array = np.asarray(labels)
     wanted = f"expected one whole number from 0 to {len(CLASSES) - 1} for each image"
     if array.dtype.kind not in "iu":
@@ -146,10 +148,10 @@ def check_labels(name: str, labels: Any, images: int) -> Labels:
 
 
 def parse_idx(name: str, content: bytes, dimensions: int) -> Pixels:
-    """The array of bytes of an IDX file (two zero bytes, 8, dimensions; their sizes; the bytes).
+    """Parse an IDX file of bytes: two zero bytes, 8, number of dimensions; their sizes; the bytes.
 
     Raises:
-        ValueError: it is no such file, or not a whole one.
+        ValueError: the content is not an IDX file of bytes, or is incomplete.
     """
     header = 4 + 4 * dimensions
     magic = bytes((0, 0, 8, dimensions))
@@ -173,7 +175,7 @@ def parse_idx(name: str, content: bytes, dimensions: int) -> Pixels:
 
 @lru_cache(maxsize=1)
 def load_images() -> ImageSet:
-    """The course's 10,000 training and 2,000 test images of Fashion-MNIST (see data/README.md)."""
+    """Load the course's 10,000 training and 2,000 test images of Fashion-MNIST (data/README.md)."""
     arrays = [
         parse_idx(name, read_compressed(name), dimensions)
         for part in ("train", "test")
@@ -184,10 +186,10 @@ def load_images() -> ImageSet:
 
 
 def read_folder(folder: str | Path, name: str | None = None) -> ImageSet:
-    """The images of a folder with the four files of MNIST and its kin, as .gz or unpacked.
+    """Load the images of a folder with four files like MNIST's, as .gz or unpacked.
 
     Raises:
-        ValueError: a file is missing, is not whole, or holds no images of this size and these classes.
+        ValueError: a file is missing or incomplete, or has images of another size or other classes.
     """
     paths = []
     for stem, _ in IDX_FILES:
@@ -206,7 +208,7 @@ def read_folder(folder: str | Path, name: str | None = None) -> ImageSet:
 
 @lru_cache(maxsize=1)
 def _read(paths: tuple[Path, ...], stamps: tuple[tuple[int, int], ...], name: str) -> ImageSet:
-    """As the files are now: another stamp (time and size) is another file."""
+    """Read files; `stamps` (time and size) make the cache notice a changed file."""
     arrays = [
         parse_idx(str(path), _unpacked(path), dimensions)
         for path, (_, dimensions) in zip(paths, IDX_FILES, strict=True)
@@ -218,7 +220,7 @@ def _unpacked(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except OSError as error:  # gzip's own complaint, BadGzipFile, has no strerror
+    except OSError as error:  # gzip's BadGzipFile has no strerror
         raise ValueError(f"{path}: expected a file that can be read ({error.strerror or error})") from error
     except (EOFError, zlib.error) as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Symbols to copy and symbols to recall."""
+"""The tasks of copying and of recalling symbols."""
 
 import math
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from course_lib import checks
 from course_lib.data.task import IGNORED, VALIDATION_SEQUENCES, Baseline, generator
 
 SYMBOLS = 62
-"""Alphabet of the symbol tasks."""
+"""Size of the symbol tasks' alphabet."""
 COPY_DISTANCE = 3
-"""How far back the symbol stands that `copy` asks for."""
+"""Distance from a position to the earlier symbol that `copy` asks for."""
 
 
 @dataclass(frozen=True)
 class SymbolTask:
-    """Random symbols; what has to be predicted stands earlier in the same row.
+    """Predict random symbols that occur earlier in the same row.
 
     `copy`: the target is the symbol `COPY_DISTANCE` places back.
-    `recall`: a random string, then the same again; scored on the second half, where the next symbol is
-    found behind the earlier occurrence of the present one (induction).
+    `recall`: a random string is repeated, and the second half is scored: the next symbol follows the earlier
+    occurrence of the present one (induction).
 
-    Without attending to the right place nothing beats a constant guess, log 62 = 4.127 nats. A crashed
-    model still gains a few per cent on it, by favouring symbols that it has seen in the row, so a run
-    counts as having learnt below nine tenths of it.
+    A model that does not attend to the right place cannot beat a constant guess, log 62 = 4.127 nats, by
+    much: a crashed model gains a few per cent by favouring symbols of the row. A run therefore counts as
+    learned below nine tenths of the constant guess.
     """
 
     kind: str

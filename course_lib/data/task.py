@@ -1,8 +1,7 @@
-"""What a run needs of its data.
+"""Tasks: the data of a run.
 
-A task hands out batches that depend on (seed, split, step) and the batch's size alone. There is no hidden
-position in the data: step 137 of seed 0 is the same batch in every run, before and after a restore, and in
-every fork.
+A batch depends on (seed, split, step) and its size alone. Step 137 of seed 0 is therefore the same batch in
+every run, before and after a restore, and in every fork.
 """
 
 from dataclasses import dataclass
@@ -12,33 +11,33 @@ import numpy as np
 from torch import Tensor
 
 IGNORED = -100
-"""Target of a position that is not scored (the default of torch's cross_entropy)."""
+"""Target of positions that are not scored, cross_entropy's default `ignore_index`."""
 
 VALIDATION_SEQUENCES = 64
-"""Sequences of validation data that a loss is measured on; of images it is the whole test part."""
+"""Number of sequences in a validation loss; images use the whole test part."""
 
 _STREAMS = {"train": 0, "validation": 1, "probe": 2, "shuffle": 3}
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a trained model has to be compared with."""
+    """Loss and accuracy of a simple predictor, to compare a trained model with."""
 
     name: str
     loss: float
     """In nats."""
     accuracy: float | None = None
-    """Share of right answers; only of images, where it decides."""
+    """Share of right answers, for images only; it then decides."""
 
     def beaten_by(self, loss: float, accuracy: float | None = None) -> bool:
-        """Whether a model of this loss and accuracy is better: by accuracy where both have one."""
+        """Whether a model with this loss and accuracy is better: by accuracy if both have one."""
         if self.accuracy is None or accuracy is None:
             return loss < self.loss
         return accuracy > self.accuracy
 
 
 class Task(Protocol):
-    """What a run needs of its data."""
+    """Interface of a task."""
 
     @property
     def n_outputs(self) -> int:
@@ -46,28 +45,28 @@ class Task(Protocol):
 
     @property
     def digest(self) -> str:
-        """Tells data apart: a saved run goes on only with the data it was trained on."""
+        """Identifies the data: a saved run continues only with the data it was trained on."""
 
     @property
     def references(self) -> tuple[Baseline, ...]:
-        """Lines to draw beside a loss or an accuracy, highest loss first."""
+        """Baselines to draw beside a loss or an accuracy, highest loss first."""
 
     @property
     def reference(self) -> Baseline:
-        """The line that a run has to beat to count as having learnt."""
+        """The baseline that a run must beat to count as learned."""
 
     @property
     def validation_size(self) -> int:
-        """Rows of `batch(0, validation_size, "validation")`: what a run is judged on."""
+        """Size of the batch that a run is judged on: `batch(0, validation_size, "validation")`."""
 
     def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, on the CPU.
 
-        Of symbols and text both are int64 (size, context); of images, inputs are float32
-        (size, 1, 28, 28) and targets int64 (size,). `split` is train, validation or probe.
+        Symbols and text: both int64 (size, context). Images: inputs float32 (size, 1, 28, 28), targets
+        int64 (size,). `split` is train, validation or probe.
         """
 
 
 def generator(seed: int, stream: str, step: int) -> np.random.Generator:
-    """Random numbers that depend on these three alone."""
+    """Random generator that depends on these three alone."""
     return np.random.default_rng((seed, _STREAMS[stream], step))

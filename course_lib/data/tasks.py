@@ -1,4 +1,4 @@
-"""The tasks by name."""
+"""Tasks by name."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from course_lib.data.task import Task
 from course_lib.data.text_task import TextTask
 
 TASKS = ("copy", "recall", "text")
-"""Sequences: a target for every position."""
+"""Tasks on sequences, with a target per position."""
 IMAGE_TASKS = ("fashion-mnist", "fashion-mnist-full")
-"""Images: one target for each."""
+"""Tasks on images, with one target per image."""
 
 
 def make_task(
@@ -25,17 +25,20 @@ def make_task(
     folder: str | Path | None = None,
     augmented: bool = True,
 ) -> Task:
-    """The task named `kind`.
+    """Make the task named `kind`.
 
     Args:
         kind: one of `TASKS` or `IMAGE_TASKS`. "fashion-mnist" is the part that ships with the course,
             "fashion-mnist-full" the whole set, which is downloaded on first use.
-        context: length of a sequence; images have none, and leave it alone.
-        seed: of the batches.
-        text: a file of the reader's own, for the task "text".
-        folder: one that has the four files of Fashion-MNIST, or of a set like it, for the task
-            "fashion-mnist-full"; nothing is then downloaded.
+        context: length of a sequence; image tasks ignore it.
+        seed: seed of the batches.
+        text: path of a text file for the task "text"; None for the King James text.
+        folder: folder with four files like those of Fashion-MNIST, for the task "fashion-mnist-full", which
+            then downloads nothing.
         augmented: whether training images are flipped and moved at random.
+
+    Raises:
+        ValueError: `kind` is unknown, or another argument does not belong to it or is not usable.
     """
     checks.choice("task", kind, (*TASKS, *IMAGE_TASKS))
     for name, value, where in (("text", text, "text"), ("folder", folder, "fashion-mnist-full")):

@@ -1,4 +1,4 @@
-"""Text, character by character."""
+"""The task of predicting text."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,7 +41,7 @@ class TextTask:
 
     @property
     def reference(self) -> Baseline:
-        """The bigram line: a model that ends above it gained nothing from looking further back."""
+        """The bigram loss: a model above it gained nothing from characters further back."""
         return Baseline("bigram", self.corpus.ngram_loss(2))
 
     def batch(self, step: int, size: int, split: str = "train") -> tuple[Tensor, Tensor]:

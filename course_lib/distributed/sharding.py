@@ -1,7 +1,7 @@
-"""Weights that are spread over processes by FSDP2: each process holds some rows of every parameter.
+"""Weights sharded by FSDP2: each process holds some rows of every parameter, which is then a DTensor.
 
-Such a parameter is a DTensor. What works on its elements one by one needs nothing from here; what looks at a
-matrix as a whole gathers it, and then all processes have to look at the same time.
+Elementwise code needs nothing from here. Code that needs a whole matrix gathers it, and all processes must do
+so at the same time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,36 +11,36 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# torch.distributed.tensor and torch.distributed.fsdp are imported where they are needed: it takes most of a
-# second, and a process that is alone needs neither.
+# Importing torch.distributed.tensor and torch.distributed.fsdp takes most of a second, and a single process
+# needs neither, so functions import them.
 
 
 def shard(model: nn.Module, blocks: Iterable[str]) -> None:
-    """Leave this process its rows of every parameter, 1/size of the model, which stays the same object.
+    """Shard a model in place: this process keeps its own rows of every parameter, 1/size of the model.
 
-    Forward and backward gather one block's parameters at a time and let go of them again; gradients are
-    averaged over the processes. From here on all processes have to call forward at the same time, also
-    without gradients. Where rows cannot be divided evenly, the last processes hold fewer of them, or none.
+    Forward and backward gather one block's parameters at a time and release them again. Gradients are
+    averaged over the processes. All processes must call forward at the same time, also without gradients. If
+    rows cannot be divided evenly, the last processes hold fewer rows, or none.
 
     Args:
         model: on its device, the same in all processes; no optimizer may hold its parameters yet.
-        blocks: names of the modules whose parameters are gathered together; all others stay gathered from the
-            start of a forward to the end of its backward.
+        blocks: names of the modules whose parameters are gathered together. Other parameters stay gathered
+            from the start of a forward to the end of its backward.
     """
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     group = dist.group.WORLD
     assert group is not None, "there are no other processes: join them first"
-    # Of the group that is there already: for a new one the processes would wait for each other.
+    # Use the existing group: to make a new one the processes would wait for each other.
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)
     for name in blocks:
         fully_shard(model.get_submodule(name), mesh=mesh)
     fully_shard(model, mesh=mesh)
 
     def let_go(module: nn.Module, *_: object) -> None:
-        # FSDP2 keeps what is outside the blocks gathered for a backward that follows. Where none does, the
-        # next forward would take it as it was, whatever has been restored in between.
+        # FSDP2 keeps parameters outside the blocks gathered until backward. Without a backward, the next
+        # forward would use these old values even if others were restored in between.
         if not torch.is_grad_enabled():
             cast(FSDPModule, module).reshard()
 
@@ -48,19 +48,19 @@ def shard(model: nn.Module, blocks: Iterable[str]) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What of a tensor this process holds: the rows of a sharded one, a view; any other one as it is."""
+    """This process's rows of a sharded tensor, as a view; any other tensor is returned as it is."""
     return cast(Any, tensor).to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor gathered, in all processes, which all have to call it; any other one as it is."""
+    """Gather a sharded tensor; all processes must call it. Any other tensor is returned as it is."""
     return cast(Any, tensor).full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are now, whole. Sharded ones are gathered one by one on the host, which has the room.
+    """Copy tensors, whole. Sharded ones are gathered one by one into host memory.
 
-    All processes have to call it for sharded tensors.
+    All processes must call it for sharded tensors.
     """
     return {name: _copy(tensor.detach()) for name, tensor in tensors.items()}
 
@@ -71,10 +71,10 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """What `whole` undoes: of a whole tensor, the rows that `like` holds here. Nothing is communicated.
+    """Shard a whole tensor as `like` is sharded, the reverse of `whole`, without communication.
 
     Args:
-        tensor: the same in all processes, of the whole shape of `like`.
+        tensor: the same in all processes, with the whole shape of `like`.
         like: a sharded tensor; for any other one, `tensor` is returned as it is.
     """
     if not hasattr(like, "full_tensor"):
@@ -82,6 +82,6 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
     place = cast(DTensor, like)
-    # From replicated to sharded each process cuts out its own.
+    # From replicated to sharded, each process takes its own rows.
     replicated = DTensor.from_local(tensor.to(place.device), place.device_mesh, run_check=False)
     return replicated.redistribute(placements=place.placements)

@@ -1,4 +1,4 @@
-"""The models of the course, all built from one attention module."""
+"""The course's models. They all use one attention module."""
 
 from course_lib.models.attention import (
     ATTENTION_KINDS,

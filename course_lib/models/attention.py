@@ -1,7 +1,7 @@
-"""The one attention module: every model of the course is built from it.
+"""The attention module of all the course's models.
 
-Orientation as in the paper (arXiv 2505.21910): `w_q.weight` and `w_k.weight` have one row per
-query or key component, so a head's W_q and W_k are (head_dim, d_model) slices of rows.
+The orientation is the paper's (arXiv 2505.21910): `w_q.weight` and `w_k.weight` have one row per query or key
+component, so a head's W_q and W_k are (head_dim, d_model) slices of rows.
 """
 
 import math
@@ -16,10 +16,10 @@ ATTENTION_KINDS = ("softmax", "sigmoid", "relu2", "identity", "uniform", "focuse
 """How scores become weights. "focused" is focused linear attention (arXiv 2308.00442)."""
 
 DISTRIBUTIONS = ("softmax", "uniform", "focused")
-"""The kinds that give each query a distribution over keys: weights of at least 0 with sum 1."""
+"""The kinds whose weights are a distribution over keys: at least 0, with sum 1."""
 
 TINY = 1e-6
-"""Least number that a sum of focused scores is divided by."""
+"""Least divisor of sums, so that nothing is divided by zero."""
 
 
 def visible_keys(queries: int, keys: int, causal: bool, device: torch.device) -> Tensor:
@@ -31,7 +31,7 @@ def visible_keys(queries: int, keys: int, causal: bool, device: torch.device) ->
 def attention_logits(q: Tensor, k: Tensor, kind: str = "softmax") -> Tensor:
     """Scores: (…, queries, head_dim), (…, keys, head_dim) → (…, queries, keys).
 
-    q·k/√head_dim; of the kind "focused" φ(q)·φ(k), which is never negative (see `focus`).
+    A score is q·k/√head_dim. The kind "focused" has φ(q)·φ(k), which is never negative (see `focus`).
     """
     if kind == "focused":
         return focus(q) @ focus(k).transpose(-2, -1)
@@ -41,12 +41,12 @@ def attention_logits(q: Tensor, k: Tensor, kind: str = "softmax") -> Tensor:
 def focus(x: Tensor) -> Tensor:
     """φ of focused linear attention (Han et al., arXiv 2308.00442) with p = 3, (…, head_dim) → the same.
 
-    φ(x) = ‖r‖ r³/‖r³‖ with r = ReLU(x) and the cube taken component by component: as long as r, but turned
-    towards its largest components, so that near directions come nearer and far ones part. A vector
-    without a positive component becomes zero.
+    φ(x) = ‖r‖ r³/‖r³‖ with r = ReLU(x) and the elementwise cube. φ keeps the length of r and turns it towards
+    its largest components: similar directions come closer and different ones move apart. A vector without a
+    positive component becomes zero.
     """
     r = x.relu()
-    # At length about 1 no cube is lost to rounding. `top` drops out in the end, so it needs no gradient.
+    # Dividing by `top` keeps the cubes in range. It cancels in the result, so it needs no gradient.
     top = r.detach().amax(-1, keepdim=True).clamp(min=TINY)
     u = r / top
     square = u * u
@@ -60,14 +60,14 @@ def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
 
     Args:
         logits: (…, queries, keys), natural-log units.
-        visible: bool (queries, keys), or of a shape that fits `logits`.
-        kind: one of `ATTENTION_KINDS`. The three kinds without a sum of one are divided by the number
-            n of visible keys so that their output does not grow with the context: sigmoid(z − log n),
-            ReLU(z)²/n, z/n. Focused scores are divided by their sum.
+        visible: bool (queries, keys), or broadcastable with `logits`.
+        kind: one of `ATTENTION_KINDS`. Three of them have no fixed sum and use the number n of visible keys,
+            so that their output does not grow with the context: sigmoid(z − log n), ReLU(z)²/n, z/n. Focused
+            scores are divided by their sum.
 
     Returns:
-        A, of the shape of `logits`. Rows sum to one for `DISTRIBUTIONS` only, and of the kind "focused" not
-        where a query has no score above zero: that row is zero.
+        A, with the shape of `logits`. Rows sum to one for `DISTRIBUTIONS` only. A "focused" row is zero if
+        the query has no score above zero.
     """
     n = visible.sum(-1, keepdim=True).to(logits.dtype)
     if kind == "softmax":
@@ -87,9 +87,9 @@ def attention_weights(logits: Tensor, visible: Tensor, kind: str) -> Tensor:
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What focused attention without a mask mixes, without its map: the cost is linear in the tokens.
+    """Focused attention without a mask and without forming its map, in time linear in the tokens.
 
-    φ(q)(φ(k)ᵀv), each row divided by φ(q)·Σφ(k): all three (…, tokens, head_dim) → the same.
+    φ(q)(φ(k)ᵀv), each row divided by φ(q)·Σφ(k). All arguments and the result: (…, tokens, head_dim).
     """
     q, k = focus(q), focus(k)
     total = q @ k.sum(-2).unsqueeze(-1)
@@ -97,14 +97,14 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class RelativePositionBias(nn.Module):
-    """One learned number per head and offset between two places of a window (Swin, arXiv 2103.14030).
+    """One learned number per head and offset between two tokens of a window (Swin, arXiv 2103.14030).
 
     Args:
         heads: number of heads.
-        window: side of the window, in places.
+        window: side of the window, in tokens.
 
     Returns:
-        (heads, window², window²), to be added to the scores.
+        (heads, window², window²), which is added to the scores.
     """
 
     index: Tensor
@@ -122,19 +122,19 @@ class RelativePositionBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; its projections have no biases.
+    """Multi-head self-attention without biases: (batch, tokens, d_model) → the same.
 
     Args:
         d_model: width of the input and of the output.
-        heads: number of heads; has to divide `d_model`.
+        heads: number of heads, a divisor of `d_model`.
         kind: how scores become weights, one of `ATTENTION_KINDS`.
-        causal: whether a query sees only itself and what came before.
+        causal: whether a query sees only itself and earlier tokens.
         qk_norm: LayerNorm on each head's queries and keys (Dehghani et al., arXiv 2302.05442).
-        window: side of the square window that the tokens fill; its relative position bias is added to the
-            scores. None for no such bias.
+        window: side of the square window that the tokens fill, whose relative position bias is added to the
+            scores; None for no bias. Inputs (batch, windows, tokens, d_model) attend inside each window.
 
-    Shapes: (batch, tokens, d_model) → the same; or (batch, windows, tokens, d_model), and each window on
-    its own.
+    Raises:
+        ValueError: `heads` does not divide `d_model`, or `kind` is unknown.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Attention(nn.Module):
         return q, k
 
     def attention(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scores and attention map, both (…, heads, queries, keys), written out in full."""
+        """Scores and attention map, both (…, heads, queries, keys), as a probe needs them."""
         logits = attention_logits(q, k, self.kind)
         if self.position_bias is not None:
             logits = logits + self.position_bias()
@@ -184,20 +184,20 @@ class Attention(nn.Module):
         return logits, attention_weights(logits, visible, self.kind)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix the tokens; `mask`, bool (windows, queries, keys), tells which keys a query may see."""
+        """Attend; `mask`, bool (windows, queries, keys), is true for keys that a query may see."""
         v = self.split_heads(self.w_v(x))
         q, k = self.queries_and_keys(x)
         return self.w_o(self.mix(q, k, v, mask).transpose(-3, -2).flatten(-2))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Values mixed by the attention map, all (…, heads, tokens, head_dim), the fastest way there is."""
+        """The attention map times the values, by the fastest code; all are (…, heads, tokens, head_dim)."""
         if self.kind == "softmax":
             if self.position_bias is None and mask is None:
                 return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
             added = self._added(q, mask)
             if q.device.type == "cpu":
-                # There the kernel writes the map out too where it has to learn a bias, and then looks for
-                # queries that see no key, of which windows have none.
+                # With a learned bias the CPU's kernel forms the map too, and also searches for queries that
+                # see no key, which windows do not have.
                 return (attention_logits(q, k) + added).softmax(-1) @ v
             return self._by_kernel(q, k, v, added)
         if self.kind == "focused" and mask is None and not self.causal and self.position_bias is None:
@@ -206,13 +206,13 @@ class Attention(nn.Module):
 
     @staticmethod
     def _by_kernel(q: Tensor, k: Tensor, v: Tensor, added: Tensor) -> Tensor:
-        # Kernels know no windows: these become part of the batch.
+        # Kernels do not know windows, so these join the batch.
         flat_q, flat_k, flat_v = (x.flatten(0, -4) for x in (q, k, v))
         added = added.expand(*q.shape[:-2], *added.shape[-2:]).flatten(0, -4)
         return F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=added).view_as(q)
 
     def _added(self, q: Tensor, mask: Tensor | None) -> Tensor:
-        """Bias, and −∞ for hidden keys, to be added to scores: (1 or windows, heads, tokens, tokens)."""
+        """The bias, and −∞ for hidden keys, to add to scores: (1 or windows, heads, tokens, tokens)."""
         zero = q.new_zeros(self.heads, q.shape[-2], q.shape[-2])
         bias = (zero if self.position_bias is None else self.position_bias()).unsqueeze(0)
         if mask is None and not self.causal:

@@ -1,4 +1,4 @@
-"""What every model of the course is made of: an attention and an MLP on a residual stream."""
+"""The block of all the course's models: attention and an MLP on a residual stream."""
 
 import math
 
@@ -11,11 +11,11 @@ from course_lib.models.attention import Attention
 NORM_PLACES = ("pre", "post")
 
 STD = 0.02
-"""Standard deviation that weights are drawn with."""
+"""Standard deviation of initial weights."""
 
 
 class MLP(nn.Module):
-    """Two matrices and their biases with a GELU between them: (…, d_model) → (…, d_model)."""
+    """Two linear layers with a GELU between them: (…, d_model) → (…, d_model)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Block(nn.Module):
     Args:
         d_model: width of the stream.
         attention: the block's own attention.
-        norm: LayerNorm before each branch ("pre": the stream stays untouched) or after the sum ("post").
+        norm: LayerNorm before each branch ("pre") or after each sum ("post").
     """
 
     def __init__(self, d_model: int, attention: Attention, norm: str = "pre") -> None:
@@ -44,7 +44,7 @@ class Block(nn.Module):
         self.mlp = MLP(d_model)
 
     def attend(self, x: Tensor) -> Tensor:
-        """The branch of the attention; where tokens are in windows, a block brings them there and back."""
+        """The attention branch. Blocks with windows override it to move tokens into windows and back."""
         return self.attention(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,11 +56,11 @@ class Block(nn.Module):
 
 
 def init_weights(model: nn.Module, layers: int, generator: torch.Generator | None = None) -> None:
-    """Draw every matrix and bias of a model anew; LayerNorms start as the identity.
+    """Initialise every matrix and bias of a model; LayerNorms stay the identity.
 
-    Weights are drawn from N(0, 0.02); those that write to the residual stream are scaled by 1/√(2·layers)
-    as in GPT-2, so that the stream's size does not grow with depth. The MLPs' biases are drawn as
-    `nn.Linear` does. (With biases at zero `copy` crashes just as well: experiments/biases.py.)
+    Weights have standard deviation 0.02. Matrices that write to the residual stream are scaled by
+    1/√(2·layers) as in GPT-2, so that the stream does not grow with depth. Biases are drawn as in
+    `nn.Linear`; with biases of zero, `copy` crashes too (experiments/biases.py).
     """
     residual = STD / math.sqrt(2 * layers)
     for name, module in model.named_modules():

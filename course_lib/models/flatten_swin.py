@@ -1,12 +1,12 @@
 """Flatten-Swin: Swin's stages with focused linear attention in place of softmax in windows.
 
 Source: Han et al., "FLatten Transformer: Vision Transformer using Focused Linear Attention",
-arXiv 2308.00442: φ(Q)(φ(K)ᵀV) with φ as in `course_lib.models.attention.focus`, plus a depthwise convolution
-of V, which gives back the rank that a product of two thin factors cannot have.
+arXiv 2308.00442: φ(Q)(φ(K)ᵀV), with φ as in `course_lib.models.attention.focus`, plus a depthwise convolution
+of V, which restores the rank that a product of two thin factors lacks.
 
-Three things are this course's own. All blocks are of this kind, so that nothing in the model is a softmax.
-A window covers the whole map, which linear cost allows, so that there is nothing to shift and to mask. And
-positions are learned and added to the tokens, as there are no scores that a relative bias could be added to.
+Three choices are ours. All blocks use focused attention, so that the model has no softmax. A window covers
+the whole map, which the linear cost allows, so nothing is shifted or masked. Learned positions are added to
+the tokens, because there are no scores to add a relative bias to.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ KERNEL = 5
 
 
 class FocusedAttention(Attention):
-    """Focused linear attention over a map of `side` × `side` tokens, and the convolution beside it."""
+    """Focused linear attention over a map of `side` × `side` tokens, plus a depthwise convolution of V."""
 
     def __init__(self, d_model: int, heads: int, *, side: int, kind: str, qk_norm: bool) -> None:
         super().__init__(d_model, heads, kind=kind, causal=False, qk_norm=qk_norm)
@@ -37,7 +37,7 @@ class FocusedAttention(Attention):
 
 
 class MapBlock(StageBlock):
-    """A block whose attention looks at the whole map."""
+    """A block whose attention covers the whole map."""
 
     def attend(self, x: Tensor) -> Tensor:
         return self.attention(x.flatten(1, 2)).view_as(x)
@@ -47,9 +47,9 @@ class FlattenSwin(Swin):
     """Encoder by linear attention: images (batch, channels, image, image) → logits (batch, classes).
 
     Args:
-        config: Swin's sizes, with `window=None` and `attention="focused"`; another kind shows what the same
-            model does with it.
-        generator: of the weights.
+        config: Swin's sizes with `window=None`. `attention` is usually "focused"; other kinds work too, for
+            comparison.
+        generator: random generator of the initial weights.
     """
 
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
@@ -67,7 +67,7 @@ class FlattenSwin(Swin):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """Tokens that the attention of each block looks at."""
+        """Number of tokens in each block's attention."""
         return tuple(self.config.sides[stage] ** 2 for stage, *_ in self.config.stages())
 
     def embed(self, images: Tensor) -> Tensor:

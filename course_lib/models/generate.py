@@ -1,4 +1,4 @@
-"""Let a model write: sampling from its own predictions."""
+"""Sampling from a model's predictions."""
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ def generate(
         prompt: ids (batch, tokens), at least one token.
         length: number of symbols to add.
         context: longest input that the model takes.
-        temperature: divides the logits; below one sharpens, above one flattens.
-        seed: of the draws, so that the same model always writes the same.
+        temperature: divides the logits: below one sharpens the softmax, above one flattens it.
+        seed: of the draws; the same model and seed give the same ids.
 
     Returns:
         ids (batch, tokens + length).
@@ -31,8 +31,8 @@ def generate(
     ids = prompt
     for _ in range(length):
         logits = model(ids[:, -context:])[:, -1]
-        # Drawn on the CPU so that a text does not depend on the device it was written on.
-        # A run that diverged has no distribution left; it then draws from a uniform one.
+        # Drawing on the CPU makes the text independent of the device. A diverged model's NaN become a uniform
+        # distribution.
         p = (logits.float().cpu() / temperature).softmax(-1).nan_to_num(1.0)
         ids = torch.cat([ids, torch.multinomial(p, 1, generator=generator).to(ids.device)], dim=1)
     return ids

@@ -1,4 +1,4 @@
-"""A GPT that is read in one sitting: embeddings, blocks, head."""
+"""A small GPT: embeddings, blocks, head."""
 
 from dataclasses import dataclass
 
@@ -17,16 +17,16 @@ class GPTConfig:
     vocab: int
     """Number of symbols."""
     context: int = 64
-    """Longest input, in symbols (positions are learned)."""
+    """Longest input, in symbols: as many positions are learned."""
     d_model: int = 128
     heads: int = 4
     layers: int = 2
     norm: str = "pre"
-    """LayerNorm before each branch ("pre": the residual stream stays untouched) or after the sum ("post")."""
+    """LayerNorm before each branch ("pre") or after each sum ("post")."""
     attention: str = "softmax"
-    """How scores become weights; "uniform" shows what a model does without W_q and W_k."""
+    """How scores become weights, one of `ATTENTION_KINDS`; "uniform" ignores W_q and W_k."""
     qk_norm: bool = False
-    """LayerNorm on queries and keys, which bounds the scores whatever W_q and W_k do."""
+    """LayerNorm on queries and keys, which bounds the scores."""
 
     def __post_init__(self) -> None:
         for name in ("vocab", "context", "d_model", "heads", "layers"):
@@ -37,7 +37,11 @@ class GPTConfig:
 
 
 class GPT(nn.Module):
-    """Decoder-only Transformer: ids (batch, tokens) → logits (batch, tokens, vocab)."""
+    """Decoder-only Transformer: ids (batch, tokens) → logits (batch, tokens, vocab).
+
+    Raises:
+        ValueError: the input is longer than the context.
+    """
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class GPT(nn.Module):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """Tokens that the attention of each block looks at."""
+        """Number of tokens in each block's attention."""
         return (self.config.context,) * self.config.layers
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -1,17 +1,16 @@
-"""Parameters belong to named groups: what can be warmed up, shocked or bounded on its own."""
+"""Named groups of parameters, each of which can be warmed up, shocked or bounded on its own."""
 
 from torch import nn
 
 GROUPS = ("qk", "vo", "mlp", "embedding", "head", "norm")
-"""W_q and W_k; W_v, W_o and what else is done to values; the MLPs and what else is done to every token by
-itself, such as patch merging; embeddings of symbols, patches, positions and offsets; the output head; norms
-(vectors only)."""
+"""qk: W_q and W_k. vo: W_v, W_o and the depthwise convolution of values. mlp: MLPs and patch merging.
+embedding: symbols, patches, positions and relative position biases. head: the output head. norm: norms."""
 
 BLOCK_GROUPS = ("qk", "vo", "mlp")
-"""The matrices inside the blocks: those that the σ₁ bound covers by default."""
+"""Groups of the matrices inside the blocks, which the σ₁ bound covers by default."""
 
 _MEMBERS = {
-    # First: a norm inside a patch merging or a stem is a norm.
+    # Norms come first: a norm inside a patch merging or a stem is a norm.
     "norm": {
         "norm_attention", "norm_mlp", "final_norm", "embedding_norm", "q_norm", "k_norm", "norm", "norms",
     },
@@ -26,7 +25,7 @@ _MEMBERS = {
 
 
 def group_of(name: str) -> str:
-    """The group of one of our models' parameters, from its name ("blocks.0.attention.w_q.weight")."""
+    """Return the group of a parameter of our models, from its name ("blocks.0.attention.w_q.weight")."""
     parts = set(name.split("."))
     for group, members in _MEMBERS.items():
         if parts & members:
@@ -35,7 +34,7 @@ def group_of(name: str) -> str:
 
 
 def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
-    """Group name → {parameter name: parameter}, in the model's order, groups without members left out."""
+    """Group name → {parameter name: parameter}, in the model's order, without empty groups."""
     groups: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault(group_of(name), {})[name] = parameter

@@ -1,4 +1,4 @@
-"""From an image to a map of tokens."""
+"""Patch embedding: an image becomes a map of tokens."""
 
 from itertools import pairwise
 
@@ -21,18 +21,18 @@ def check_patch(image_size: int, patch: int, stem: str) -> None:
         )
     if stem == "conv" and (patch < 2 or patch & (patch - 1)):
         raise ValueError(
-            f"patch is {patch}: expected a power of two for the stem 'conv', which halves the image again "
-            "and again; try 4, or stem='patch'"
+            f"patch is {patch}: expected a power of two for the stem 'conv', which halves the image "
+            "repeatedly; try 4, or stem='patch'"
         )
 
 
 class PatchEmbedding(nn.Module):
     """One token for each square of `patch` × `patch` pixels.
 
-    The stem "patch" is one convolution whose kernel is the patch. The stem "conv" halves the image by 3 × 3
-    convolutions, each with a norm and a GELU, until a pixel is left of every patch, and then makes tokens of
-    these pixels (Xiao et al., "Early convolutions help transformers see better", arXiv 2106.14881; GroupNorm
-    of one group in place of their BatchNorm, so that an image's tokens depend on that image alone).
+    The stem "patch" is one convolution with a kernel of the patch's size. The stem "conv" halves the image by
+    3 × 3 convolutions, each with a norm and a GELU, until each patch is one pixel (Xiao et al., "Early
+    convolutions help transformers see better", arXiv 2106.14881). We replace their BatchNorm by a GroupNorm
+    of one group, so that an image's tokens depend on that image alone.
 
     Shapes: images (batch, channels, image_size, image_size) → (batch, side, side, d_model), where side is
     image_size / patch.
@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Module):
         check_patch(image_size, patch, stem)
         self.expected = (channels, image_size, image_size)
         halvings = patch.bit_length() - 1 if stem == "conv" else 0
-        # Half as wide before each halving, as every token stands for a quarter of the pixels.
+        # Each halving leaves a quarter of the pixels, so the width doubles.
         widths = [channels, *(max(1, d_model >> (halvings - i)) for i in range(1, halvings + 1))]
         self.convs = nn.ModuleList(
             nn.Conv2d(inside, out, 3, stride=2, padding=1, bias=False) for inside, out in pairwise(widths)

@@ -1,4 +1,4 @@
-"""A Swin Transformer that is read in one sitting: attention in windows, shifted in every second block.
+"""A small Swin Transformer: attention in windows, which every second block shifts.
 
 Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
 arXiv 2103.14030.
@@ -19,28 +19,28 @@ from course_lib.models.patches import PatchEmbedding, check_patch
 
 @dataclass(frozen=True)
 class SwinConfig:
-    """Sizes of a Swin. Each stage after the first has half the map's side, twice the width and the heads."""
+    """Sizes of a Swin. Each further stage halves the map's side and doubles width and heads."""
 
     n_classes: int
     image_size: int = 28
     """Side of the images, in pixels."""
     channels: int = 1
     patch: int = 2
-    """Side of a patch, in pixels: one token of the first stage for each."""
+    """Side of a patch, in pixels; a patch is one token of the first stage."""
     stem: str = "patch"
-    """What makes tokens of patches: one convolution ("patch") or several ("conv")."""
+    """How patches become tokens: by one convolution ("patch") or several ("conv")."""
     d_model: int = 32
     """Width of the first stage."""
     heads: int = 2
     """Heads of the first stage."""
     depths: tuple[int, ...] = (2, 4)
-    """Blocks of each stage."""
+    """Number of blocks in each stage."""
     window: int | None = 7
-    """Side of a window, in tokens; None where attention looks at the whole map (Flatten-Swin)."""
+    """Side of a window, in tokens; None if attention covers the whole map (Flatten-Swin)."""
     norm: str = "pre"
-    """LayerNorm before each branch ("pre") or after the sum ("post")."""
+    """LayerNorm before each branch ("pre") or after each sum ("post")."""
     attention: str = "softmax"
-    """How scores become weights."""
+    """How scores become weights, one of `ATTENTION_KINDS`."""
     qk_norm: bool = False
     """LayerNorm on queries and keys."""
 
@@ -80,21 +80,21 @@ class SwinConfig:
         return tuple(self.image_size // self.patch >> stage for stage in range(len(self.depths)))
 
     def stages(self) -> Iterator[tuple[int, int, int, int]]:
-        """(stage, block inside it, width, heads) of every block."""
+        """Yield (stage, position in the stage, width, heads) of every block."""
         for stage, depth in enumerate(self.depths):
             for i in range(depth):
                 yield stage, i, self.d_model << stage, self.heads << stage
 
 
 def check_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """The numbers of blocks of each stage, at least one stage."""
+    """Return `depths` if it lists the number of blocks of at least one stage."""
     if not isinstance(depths, tuple | list) or not depths:
         raise ValueError(f"depths is {depths!r}: expected the blocks of each stage, such as (2, 4)")
     return tuple(checks.count(f"depths[{i}]", depth) for i, depth in enumerate(depths))
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one token: (batch, H, W, d) → (batch, H/2, W/2, 2·d)."""
+    """Merges four neighbours into one token: (batch, H, W, d) → (batch, H/2, W/2, 2·d)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -107,13 +107,13 @@ class PatchMerging(nn.Module):
 
 
 class StageBlock(Block):
-    """A block on a map of tokens (batch, H, W, d_model), of one stage.
+    """A block on a map of tokens (batch, H, W, d_model).
 
     Args:
         d_model: width.
         attention: the block's own attention.
-        norm: where LayerNorm stands.
-        merges: whether four tokens are merged into one before: in the first block of a later stage. The
+        norm: LayerNorm before each branch ("pre") or after each sum ("post").
+        merges: whether it first merges four tokens into one, as the first block of a later stage does. The
             input is then (batch, 2·H, 2·W, d_model/2).
     """
 
@@ -128,8 +128,8 @@ class StageBlock(Block):
 class WindowBlock(StageBlock):
     """Attention inside windows of `window` × `window` tokens, shifted by `shift` tokens.
 
-    The map is rolled so that a shifted window is a plain one. What the roll brings in from the other side is
-    no neighbour: a mask keeps queries from seeing it.
+    The map is rolled, so that a shifted window becomes a plain one. The roll also puts tokens of opposite
+    borders side by side; a mask hides these from each other.
     """
 
     mask: Tensor | None
@@ -157,13 +157,13 @@ class WindowBlock(StageBlock):
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
-    """(batch, H, W, …) → (batch, windows, window², …), windows and places by rows."""
+    """(batch, H, W, …) → (batch, windows, window², …), windows and their tokens row by row."""
     tiles = x.unflatten(2, (-1, window)).unflatten(1, (-1, window))
     return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def from_windows(x: Tensor, window: int, height: int) -> Tensor:
-    """The way back: (batch, windows, window², …) → (batch, height, W, …)."""
+    """Undo `to_windows`: (batch, windows, window², …) → (batch, height, W, …)."""
     tiles = x.unflatten(2, (window, window)).unflatten(1, (height // window, -1))
     return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
@@ -171,11 +171,11 @@ def from_windows(x: Tensor, window: int, height: int) -> Tensor:
 def shifted_mask(side: int, window: int, shift: int) -> Tensor:
     """Which keys a query of a rolled map may see: bool (windows, window², window²).
 
-    Rolled by `shift`, the last `shift` rows and columns are the image's first: between them and the rest of
-    their window runs the image's border.
+    After the roll, the last `shift` rows and columns are the image's first. They may not see the rest of
+    their window, which comes from the opposite border.
     """
     wrapped = torch.arange(side) >= side - shift
-    region = 2 * wrapped[:, None] + wrapped  # which of four parts of the image a place is from
+    region = 2 * wrapped[:, None] + wrapped  # the part of the image, of four, that a token is from
     parts = to_windows(region[None, ..., None], window)[0, ..., 0]
     return parts[:, :, None] == parts[:, None, :]
 
@@ -183,7 +183,7 @@ def shifted_mask(side: int, window: int, shift: int) -> Tensor:
 class Swin(nn.Module):
     """Encoder of windows: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
-    The head reads the mean over the last map's tokens. Positions come from the windows' relative bias.
+    The head reads the mean over the last map's tokens. The windows' relative bias encodes positions.
     """
 
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
@@ -199,12 +199,12 @@ class Swin(nn.Module):
         init_weights(self, sum(config.depths), generator)
 
     def make_blocks(self) -> Iterator[StageBlock]:
-        """The blocks of all stages, one after the other."""
+        """Yield the blocks of all stages in order."""
         c = self.config
         window = checks.count("window", c.window)
         for stage, i, width, heads in c.stages():
             side = c.sides[stage]
-            # Where one window covers the map, there is nothing to shift.
+            # A window that covers the whole map is not shifted.
             shift = window // 2 if i % 2 and side > window else 0
             attention = Attention(
                 width, heads, kind=c.attention, causal=False, qk_norm=c.qk_norm, window=window
@@ -216,11 +216,11 @@ class Swin(nn.Module):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """Tokens that the attention of each block looks at."""
+        """Number of tokens in each block's attention."""
         return ((self.config.window or 0) ** 2,) * sum(self.config.depths)
 
     def embed(self, images: Tensor) -> Tensor:
-        """The first stage's tokens, (batch, side, side, d_model)."""
+        """Embed images as the first stage's tokens, (batch, side, side, d_model)."""
         return self.embedding_norm(self.patch_embedding(images))
 
     def forward(self, images: Tensor) -> Tensor:

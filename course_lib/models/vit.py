@@ -1,4 +1,4 @@
-"""A Vision Transformer that is read in one sitting: patches, a class token, blocks, head."""
+"""A small Vision Transformer: patches, a class token, blocks, head."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ class ViTConfig:
     """Side of the images, in pixels."""
     channels: int = 1
     patch: int = 4
-    """Side of a patch, in pixels: one token for each."""
+    """Side of a patch, in pixels; a patch is one token."""
     stem: str = "patch"
-    """What makes tokens of patches: one convolution ("patch") or several ("conv")."""
+    """How patches become tokens: by one convolution ("patch") or several ("conv")."""
     d_model: int = 64
     heads: int = 4
     layers: int = 6
     norm: str = "pre"
-    """LayerNorm before each branch ("pre") or after the sum ("post")."""
+    """LayerNorm before each branch ("pre") or after each sum ("post")."""
     attention: str = "softmax"
-    """How scores become weights."""
+    """How scores become weights, one of `ATTENTION_KINDS`."""
     qk_norm: bool = False
     """LayerNorm on queries and keys."""
 
@@ -45,8 +45,8 @@ class ViTConfig:
 class ViT(nn.Module):
     """Encoder of patches: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
-    A learned class token stands before the patches, and the head reads what it has become (Dosovitskiy et
-    al., arXiv 2010.11929). Positions are learned. Every token sees all tokens.
+    A learned class token stands before the patches, and the head reads the class token's output (Dosovitskiy
+    et al., arXiv 2010.11929). Positions are learned. Every token sees all tokens.
     """
 
     def __init__(self, config: ViTConfig, generator: torch.Generator | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Optimizers with the σ₁ bound."""
+"""Optimizers whose steps are limited by the σ₁ bound."""
 
 from course_lib.optim.adamw2 import AdamW2
 from course_lib.optim.bound import SpectralBound

@@ -1,7 +1,7 @@
-"""AdamW²: AdamW whose step moves no matrix by more than a share τ of its own size.
+"""AdamW²: AdamW whose step changes no matrix by more than a share τ of its σ₁.
 
 Source: the abstract of "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910,
-ICLR 2025): whenever σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cut so that it equals τ.
+ICLR 2025): if σ₁(α·ΔW)/σ₁(W) exceeds τ, the learning rate is cut until the ratio equals τ.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,42 +24,42 @@ from course_lib.optim.stack import Member
 class AdamW2(Optimizer):
     """AdamW with the σ₁ bound (AdamW²).
 
-    The update ΔW = m̂/(√v̂ + ε) is AdamW's. For a bounded matrix W the learning rate of this step is
+    The update ΔW = m̂/(√v̂ + ε) is AdamW's. A bounded matrix W gets the learning rate
 
         α = min(lr, τ σ₁(W) / σ₁(ΔW)),
 
-    so that by Weyl's inequality σ₁(W − αΔW) ≤ (1 + τ) σ₁(W). Decay stays decoupled, W ← (1 − αλ)W − αΔW,
-    with the α that was used. Both σ₁ are estimated by power iteration from the last step's vectors;
-    σ₁(W) counts as at least `SIGMA_FLOOR`. A non-finite gradient does what it does in AdamW.
-    Source of the rule: arXiv 2505.21910, its abstract; how σ₁ is estimated and the floor are ours.
+    so that by Weyl's inequality σ₁(W − αΔW) ≤ (1 + τ) σ₁(W). Decay stays decoupled and uses the same α:
+    W ← (1 − αλ)W − αΔW. Power iteration estimates both σ₁ from the last step's vectors. σ₁(W) counts as at
+    least `SIGMA_FLOOR`. A non-finite gradient has the effect it has in AdamW.
 
-    The bound holds as far as σ₁(ΔW) is known. In training the estimate was short by less than 0.5 % in every
-    step (bench/sigma.py); where every gradient is drawn anew, as in no training, by several. Weights that
-    somebody else changes between steps are measured anew, unless it is through `.data`, where torch does not
-    count changes.
+    Source: the abstract of arXiv 2505.21910 states the rule. The estimate of σ₁ and the floor are ours.
 
-    Memory beyond AdamW's: 16 vectors for each matrix, which `state_dict` keeps, and room for W and ΔW of the
-    matrices that are stepped together: a million numbers, on an accelerator 67 million, or the largest matrix
-    twice (bench/optimizer_memory.py).
+    Limitations: the bound is as exact as the estimate of σ₁(ΔW). In training the estimate was less than 0.5 %
+    too low in every step (bench/sigma.py); with a new random gradient in every step it is several percent too
+    low. Weights changed between steps are measured again, except after a change through `.data`, which torch
+    does not count.
+
+    Memory beyond AdamW's: 16 vectors per matrix, which `state_dict` keeps, and workspace for W and ΔW of the
+    matrices that are stepped together. The workspace holds a million numbers, on an accelerator 67 million,
+    or the largest matrix twice (bench/optimizer_memory.py).
 
     Args:
-        params: a model, whose matrices inside the blocks are bounded and nothing else
-            (`bounded_parameters`); or parameters, named parameters or param groups as for any
-            `torch.optim.Optimizer`. A group's own `tau` bounds its matrices (two or more dimensions;
-            vectors never); `tau=None` leaves a group to plain AdamW. A group's `split=(dim, parts)` says
-            that each of its parameters holds several matrices side by side (fused q, k and v), each of which
-            is bounded on its own.
-        lr: learning rate asked for, per step.
-        tau: τ, the largest share of σ₁(W) that one step may move; None switches the bound off.
-        betas: decay of the two moments, each in [0, 1).
+        params: a model, of which only the matrices inside the blocks are bounded (`bounded_parameters`);
+            or parameters, named parameters or param groups as for any `torch.optim.Optimizer`. A group's own
+            `tau` bounds its tensors with two or more dimensions; `tau=None` leaves a group to plain AdamW.
+            `split=(dim, parts)` says that each parameter of a group holds several matrices side by side
+            (fused q, k and v); each of them then has its own bound.
+        lr: requested learning rate, at least 0.
+        tau: τ, the largest allowed σ₁(αΔW)/σ₁(W); None switches the bound off.
+        betas: decay rates of the two moments, each in [0, 1).
         eps: added to √v̂.
-        weight_decay: λ.
+        weight_decay: λ, at least 0.
         maximize: ascend instead of descend.
 
     Raises:
-        ValueError: a value out of range; a parameter twice, or one that is to be bounded and has no σ₁
-            (empty, sparse). In a step: a sparse or complex gradient, or other parameters than in the last
-            one. Nothing is changed then.
+        ValueError: a value is out of range, a parameter is listed twice, or a bounded parameter has no σ₁
+            (empty, sparse). A step raises it for a sparse or complex gradient, and if the groups hold other
+            parameters than in the last step; it then changes nothing.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class AdamW2(Optimizer):
         self._count()
 
     def _forget(self) -> None:
-        """Start anew with what is not kept in `state_dict`."""
+        """Reset all that `state_dict` does not keep."""
         self._plan = Plan(together=False)
-        # Learning rates of the last step: a scheduler changes its group's after it.
+        # The last step's learning rates, for `last_step`: a scheduler changes its group's after the step.
         self._asked: dict[str, float] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class AdamW2(Optimizer):
                 groups.check_matrix(name, parameter, group["split"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state, also that of a plain AdamW, whose groups have no `tau`: then ours stay."""
+        """Load a saved state, also one of a plain AdamW. Groups saved without `tau` keep theirs."""
         groups.check_saved(state_dict, groups.places(self.param_groups))
         for group in state_dict["param_groups"]:
             groups.check_tau(group.get("tau"), none=True)
@@ -139,10 +139,10 @@ class AdamW2(Optimizer):
         for group, ours in zip(self.param_groups, own, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)
-            group["split"] = tuple(group["split"])  # torch's checkpoint functions make it a list
+            group["split"] = tuple(group["split"])  # torch's checkpoint functions turn it into a list
 
     def _restore(self, state_dict: dict[str, Any]) -> None:
-        """Vectors in their own precision: torch has rounded them to that of the parameter."""
+        """Put back the saved vectors' precision: torch has rounded them to the parameter's."""
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         for i, (_, parameter, _) in zip(saved, groups.places(self.param_groups), strict=True):
             for name in KNOWN:
@@ -152,7 +152,7 @@ class AdamW2(Optimizer):
 
     @property
     def last_step(self) -> dict[str, BoundReport]:
-        """Parameter name (its position, where it has no name) → what the bound did in the last step."""
+        """What the bound did in the last step, by parameter name (by position, if it has no name)."""
         return {
             member.name: BoundReport(rho, factor, cut, lr=factor * self._asked[member.name])
             for chunk in self._plan.chunks
@@ -175,7 +175,7 @@ class AdamW2(Optimizer):
         everything = list(groups.places(self.param_groups))
         groups.check_unchanged(everything, self._members, type(self).__name__)
         found = [(group, name, p) for name, p, group in everything if p.grad is not None]
-        for _, name, parameter in found:  # all of them before the first is moved
+        for _, name, parameter in found:  # check all before any is changed
             _check_gradient(name, parameter)
         for _, _, parameter in found:
             self._prepare(parameter)
@@ -191,7 +191,7 @@ class AdamW2(Optimizer):
         self._asked = {member.name: member.group["lr"] for member in bounded}
         for chunk in chunks:
             members = (member for stack in chunk.stacks for member in stack.members)
-            # From zero and without decay, −αΔW is what AdamW's own kernel leaves.
+            # Started from zeros and without decay, AdamW's own kernel leaves −αΔW.
             onto = zip(members, chunk.blank(), strict=True)
             self._adamw([(m.group, m.parameter, blank) for m, blank in onto], decay=False)
             chunk.add()
@@ -203,15 +203,15 @@ class AdamW2(Optimizer):
             state["step"] = torch.zeros(())
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        # The fused kernel of an accelerator counts there; elsewhere counting on the CPU is no sync.
+        # An accelerator's fused kernel counts on the device. Other kernels need no sync to count on the CPU.
         if parameter.is_cuda or not state["step"].is_cpu:
             state["step"] = state["step"].to(parameter.device if parameter.is_cuda else "cpu")
 
     def _adamw(self, steps: Iterable[tuple[dict[str, Any], Tensor, Tensor]], *, decay: bool) -> None:
-        """torch's own AdamW step with each parameter's gradient and moments, made on the tensor beside it."""
+        """Apply torch's own AdamW step of each parameter to the tensor given beside it."""
         alike: dict[Any, list[tuple[Tensor, Tensor]]] = {}
         for group, parameter, onto in steps:
-            # The fused kernel goes along memory, and so mixes elements up that lie in another order.
+            # The fused kernel walks through memory: tensors of different strides would be mixed up.
             of = (parameter.grad, self.state[parameter]["exp_avg"], self.state[parameter]["exp_avg_sq"])
             ordered = all(local(t).stride() == onto.stride() for t in of if t is not None)
             fused = onto.device.type in ("cpu", "cuda") and ordered
@@ -239,7 +239,7 @@ class AdamW2(Optimizer):
 
 
 def _groups_of(model: nn.Module, tau: float | None) -> list[dict[str, Any]]:
-    """The bounded matrices, a group for each way to split, and all else."""
+    """Param groups of a model: one per way to split the bounded matrices, and one for all else."""
     bounded = bounded_parameters(model)
     groups: dict[Any, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -265,7 +265,7 @@ def _check_gradient(name: str, parameter: Tensor) -> None:
 
 
 def check_betas(betas: tuple[float, float]) -> None:
-    """Both decay rates have to be numbers in [0, 1)."""
+    """Refuse decay rates that are not two numbers in [0, 1)."""
     if not isinstance(betas, tuple | list) or len(betas) != 2:
         raise ValueError(f"betas is {betas}: expected two numbers, such as (0.9, 0.95)")
     for beta in betas:

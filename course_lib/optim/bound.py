@@ -1,7 +1,7 @@
-"""The σ₁ bound around any optimizer: σ₁(W_new − W_old) ≤ τ σ₁(W_old), whatever made the step.
+"""The σ₁ bound around any optimizer: σ₁(W_new − W_old) ≤ τ σ₁(W_old).
 
-Source of the rule: the abstract of "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910,
-ICLR 2025), which states it for AdamW's update; that it is put around whole steps is ours.
+Source: the abstract of "Taming Transformer Without Using Learning Rate Warmup" (arXiv 2505.21910, ICLR 2025)
+states the rule for AdamW's update. Applying it to whole steps is ours.
 """
 
 from collections import defaultdict
@@ -20,51 +20,53 @@ from course_lib.optim.report import StepReport
 from course_lib.optim.stack import Member
 
 _KEY = "spectral_bound"
-"""Where `state_dict` keeps the vectors. The inner optimizer's state is no place for them: it may take an
-empty one for "first step", and loading would round them to the parameter's precision."""
+"""Key of the vectors in `state_dict`. They cannot stand in the inner optimizer's state: some optimizers take
+an empty state for the first step, and loading would round the vectors to the parameter's precision."""
 
 
 class SpectralBound(Optimizer):
-    """Any optimizer, its steps cut so that none moves a matrix by more than a share τ of its own size.
+    """Wraps any optimizer and cuts its steps: none changes a matrix by more than a share τ of its σ₁.
 
-    The inner optimizer makes its step; then each bounded matrix gets the part of it that is allowed,
+    The inner optimizer makes its step. Each bounded matrix then keeps the allowed share c of it:
 
-        W ← W_old + c (W_new − W_old),    c = min(1, τ σ₁(W_old) / σ₁(W_new − W_old)),
+        W ← W_old + c (W_new − W_old),    c = min(1, τ σ₁(W_old) / σ₁(W_new − W_old)).
 
-    so that σ₁(W_new − W_old) ≤ τ σ₁(W_old) after every step, and by Weyl's inequality σ₁ grows by 1 + τ at
-    most. The *whole* step is inside the bound: learning rate, momentum, weight decay, whatever the optimizer
-    does. In `AdamW2` the bound is on the update alone, by a smaller learning rate, and decay stays decoupled.
-    Source of the rule: arXiv 2505.21910, its abstract, for AdamW's update; around whole steps it is ours.
+    So σ₁(W_new − W_old) ≤ τ σ₁(W_old), and by Weyl's inequality σ₁ grows by a factor of at most 1 + τ. The
+    bound covers the *whole* step, with momentum and weight decay. `AdamW2` bounds the update alone, through
+    the learning rate, and keeps decay decoupled.
 
-    What the inner optimizer remembers, it remembers as if it had made the whole step: momentum and second
-    moments are made of gradients, which are not cut; an optimizer that keeps copies or averages of weights
-    (ASGD, schedule-free ones, LBFGS) keeps those of its own step.
+    Source: the abstract of arXiv 2505.21910 states the rule for AdamW's update. Applying it to whole steps is
+    ours.
 
-    This object is the optimizer to use: schedulers, `GradScaler`, `zero_grad`, closures and param groups see
-    the inner one's `param_groups` and `state`, which are shared. A group's `tau` overrides the bound's, and
-    None leaves that group alone. Matrices without a gradient are left alone. A step that is not finite passes
-    as it would without the bound, and leaves the estimates sound.
+    Use this object in place of the inner optimizer: it shares the inner one's `param_groups` and `state` with
+    schedulers, `GradScaler`, `zero_grad` and closures. A group's `tau` overrides the bound's; None leaves
+    that group alone. Matrices without a gradient are left alone. A non-finite step passes as it would without
+    the bound, and leaves the estimates sound. No part of a step waits for the device.
 
-    σ₁ is estimated by power iteration from the last step's vectors, in fp32 at least; σ₁(W_old) counts as
-    `SIGMA_FLOOR` at least, so that a matrix of zeros can leave zero. The guarantee holds up to the estimate,
-    which is short by under 1 % where steps resemble the last ones and by several where they do not, and up to
-    the rounding of W to its own precision. Weights that somebody else changes between steps are measured
-    anew, unless it is through `.data`, where torch does not count changes. Of matrices that FSDP2 spreads by
-    rows over processes, only products with vectors are exchanged. No part of a step waits for the device.
-    Memory: a copy of the bounded matrices, W_old, that is kept for the next step, room for W and the step of
-    those that are looked at together, and vectors, 16 rows for each matrix (bench/optimizer_memory.py);
-    `state_dict` has the vectors only.
+    Power iteration estimates σ₁ from the last step's vectors, in at least fp32. σ₁(W_old) counts as at least
+    `SIGMA_FLOOR`, so that a matrix of zeros can leave zero. If FSDP2 spreads a matrix by rows over processes,
+    they exchange only its products with vectors.
+
+    Limitations: the bound is as exact as the estimate of σ₁ and the precision of W. The estimate is less than
+    1 % too low if steps resemble the last ones, and several percent if they do not. Weights changed between
+    steps are measured again, except after a change through `.data`, which torch does not count. The inner
+    optimizer remembers the whole step: averages or copies of weights (ASGD, schedule-free methods, LBFGS) are
+    those of its own step. Momentum and second moments depend on gradients only, which are not cut.
+
+    Memory: a copy of the bounded matrices (W_old), workspace for W and the step of the matrices that are
+    measured together, and 16 vectors per matrix (bench/optimizer_memory.py). `state_dict` has the vectors
+    only.
 
     Args:
-        optimizer: what makes the steps, any `torch.optim.Optimizer`.
-        tau: τ, the largest share of σ₁(W) that one step may move.
+        optimizer: the inner optimizer, any `torch.optim.Optimizer`.
+        tau: τ, the largest allowed σ₁(W_new − W_old)/σ₁(W_old), positive.
         model: bound this model's `bounded_parameters` and nothing else. None: every tensor with two or more
             dimensions that the optimizer holds, embeddings and head included, fused ones as a whole.
         names: bound these parameters of `model` in place of the default ones.
 
     Raises:
-        ValueError: `tau` is no positive number; `optimizer` is none, or bounded already, or holds none of
-            the matrices, or one that has no σ₁ (sparse, complex, empty), or a parameter twice.
+        ValueError: `tau` is not a positive number; `optimizer` is not an optimizer, is bounded already, holds
+            none of the matrices, holds one that has no σ₁ (sparse, complex, empty), or lists one twice.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class SpectralBound(Optimizer):
         self._named = _named_matrices(model, names)
         self._known: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self._forget()
-        # Hooks and all else that Optimizer's methods need; its __init__ would add the groups a second time.
+        # Sets up the hooks that Optimizer's methods need. Its __init__ would add the groups a second time.
         super().__setstate__({})
         for group in self.param_groups:
             self._check_group(group)
@@ -91,7 +93,7 @@ class SpectralBound(Optimizer):
         self._members = self._parameters()
 
     def _forget(self) -> None:
-        """Start anew with what is not kept in `state_dict`."""
+        """Reset all that `state_dict` does not keep."""
         self._plan = Plan(together=True)
 
     # --- shared with the inner optimizer --------------------------------------------------------
@@ -127,7 +129,7 @@ class SpectralBound(Optimizer):
         self.optimizer.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the inner optimizer; which of its matrices are bounded is decided as before."""
+        """Add a group to the inner optimizer; its matrices are bounded by the same rule."""
         self.optimizer.add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -142,7 +144,7 @@ class SpectralBound(Optimizer):
 
     @property
     def last_step(self) -> dict[str, StepReport]:
-        """Parameter name (its position, where it has no name) → what the bound did in the last step."""
+        """What the bound did in the last step, by parameter name (by position, if it has no name)."""
         return {
             member.name: StepReport(*values)
             for chunk in self._plan.chunks
@@ -154,13 +156,13 @@ class SpectralBound(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Let the inner optimizer make its step, and cut it. With a closure, returns its loss.
+        """Let the inner optimizer make its step, then cut it. Returns the closure's loss, if there is one.
 
         Raises:
             ValueError: a group's parameters were exchanged since the last step.
         """
         self._check_groups()
-        # What a closure is going to give gradients to is not known yet: any matrix may move.
+        # A closure may give any matrix a gradient, so with a closure all of them are saved.
         members: list[Member] = [
             Member(group, matrix.split, name, matrix.parameter)
             for name, matrix, group in self._targets()
@@ -179,9 +181,9 @@ class SpectralBound(Optimizer):
     # --- saving and loading ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's state, and under a key of its own what the estimates go on from.
+        """The inner optimizer's state, with the vectors of the estimates under a key of their own.
 
-        The inner optimizer on its own can load it: it ignores that key.
+        The inner optimizer can load it too: it ignores that key.
         """
         for before_saving in self._optimizer_state_dict_pre_hooks.values():
             before_saving(self)
@@ -196,12 +198,12 @@ class SpectralBound(Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state saved by `state_dict`, or by the inner optimizer on its own.
+        """Load a state saved by `state_dict` or by the inner optimizer.
 
-        Without vectors in it, estimates start anew, with more iterations; groups without `tau` keep theirs.
+        A state without vectors restarts the estimates. Groups saved without `tau` keep their present one.
 
         Raises:
-            ValueError: the state is one of other shapes or groups; nothing is loaded then.
+            ValueError: the state has other shapes or groups; nothing is then loaded.
         """
         state_dict = dict(state_dict)
         for before_loading in self._optimizer_load_state_dict_pre_hooks.values():
@@ -229,14 +231,14 @@ class SpectralBound(Optimizer):
                 here = f"shape {tuple(parameter.shape)}" if parameter is not None else "no such parameter"
                 name = names[position] if parameter is not None else position
                 raise ValueError(groups.shapes_differ(name, saved["shape"], here))
-            # Copies on the parameter's device, in their own precision.
+            # Load them in their own precision, not the parameter's.
             loaded[parameter] = {
                 name: saved[name].detach().clone().to(parameter.device) for name in KNOWN if name in saved
             }
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        # For copies and pickles; as in every optimizer, hooks stay behind.
+        # Copies and pickles leave hooks behind, as torch's optimizers do.
         names = ("optimizer", "tau", "_named", "_known", "_members")
         return {name: self.__dict__[name] for name in names}
 
@@ -256,7 +258,7 @@ class SpectralBound(Optimizer):
         return groups.places(self.param_groups)
 
     def _targets(self) -> Iterator[tuple[str, BoundedMatrix, dict[str, Any]]]:
-        """Name, matrix and group of all that is bounded."""
+        """Yield name, matrix and group of everything that is bounded."""
         for name, parameter, group in self._places():
             if group.get("tau", self.tau) is None:
                 continue

@@ -10,33 +10,33 @@ from torch import Tensor, nn
 _LISTS = (nn.ModuleList, nn.Sequential)
 
 _FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv", "kv", "to_kv"}
-"""Modules that keep q, k, v (or k, v) one after the other in one weight. (`query_key_value` of GPT-NeoX and
-BLOOM alternates them head by head: thirds of it would be no projections, so it counts as one matrix.)"""
+"""Modules whose weight holds q, k, v (or k, v) one after the other. `query_key_value` of GPT-NeoX and BLOOM
+alternates them head by head: its thirds are not the projections, so it counts as one matrix."""
 
 _TABLE = re.compile("bias|table|embed|token")
-"""What the name of a tensor says when it is looked up or added, and multiplies nothing."""
+"""Matches names of tensors that are looked up or added, not multiplied with."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoundedMatrix:
-    """One parameter under the bound, and which matrices it holds."""
+    """One bounded parameter and the matrices it holds."""
 
     parameter: nn.Parameter
     """Two or more dimensions."""
     split: tuple[int, int] = (0, 1)
-    """(dim, parts): cut along `dim` into that many equal matrices, each with a bound of its own."""
+    """(dim, parts): it holds `parts` equal matrices along `dim`, each with a bound of its own."""
     reason: str = ""
     """Why it is bounded, in words."""
 
     def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """Views of a tensor of the parameter's shape, one per part; writing to them writes to it."""
+        """Views of a tensor of the parameter's shape, one per part. Writing to one writes to the tensor."""
         dim, parts = self.split
         return tensor.chunk(parts, dim)
 
     def matrices(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """The same parts as matrices, (out, rest) each: a convolution's kernel lies flat behind its outputs.
+        """The parts as matrices (out, rest): a convolution's kernel is flattened into (out, in·h·w).
 
-        Views, unless the tensor's memory is in an order that cannot be flattened (channels last).
+        These are views, unless the memory order cannot be flattened (channels last).
         """
         return tuple(part.flatten(1) for part in self.parts(tensor))
 
@@ -44,29 +44,27 @@ class BoundedMatrix:
 def bounded_parameters(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, BoundedMatrix]:
     """Name → `BoundedMatrix` of every matrix inside the model's blocks, in the model's order.
 
-    A block is an element of a `ModuleList` or `Sequential` that is made of several modules or matrices
-    (`blocks.0` here, `transformer.h.0` in GPT-2, `encoder.layers.0` in Swin, whose patch merging stands in it
-    and is bounded too: every token passes through it, like any other projection of the residual stream).
-    Where there is no block, as in a plain `Sequential` of layers, its layers are bounded, but for the model's
-    last matrix, the head.
+    A block is an element of a `ModuleList` or `Sequential` that has several modules or matrices: `blocks.0`
+    here, `transformer.h.0` in GPT-2, `encoder.layers.0` in Swin, patch merging included. A model without
+    blocks, such as a plain `Sequential`, has its layers bounded except for its last matrix, the head.
 
-    Inside, every tensor with two or more dimensions counts, convolutions as (out, rest), but for those of
-    which only one is longer than 1 (ConvNeXt's layer scale, (d, 1, 1)): these are vectors. Embeddings never
-    count, nor weights tied to one, nor tables (Swin's relative position bias): a row of a table moves only
-    when its symbol occurs, so σ₁ of it says little about a step. Patch embedding and head stand outside.
+    Every tensor with two or more dimensions inside a block counts; a convolution counts as (out, in·h·w).
+    Vectors in disguise, such as ConvNeXt's layer scale (d, 1, 1), do not count. Embeddings, weights tied to
+    one, and tables (Swin's relative position bias) do not count either: a table's row changes only when its
+    symbol occurs, so the table's σ₁ says little about a step. Patch embedding and head are not in a block.
 
-    The choice is ours: the paper's abstract names none. experiments/seeds.py holds the bound against a
-    warmup of the same matrices.
+    Each part of a fused projection has its own bound, so that W_q and W_k do: `in_proj_weight`, timm's `qkv`,
+    GPT-2's `c_attn` (a Conv1D, whose weight (in, 3·out) is transposed).
 
-    Fused projections are bounded part by part, so that W_q and W_k keep bounds of their own: an
-    `in_proj_weight`, timm's `qkv`, GPT-2's `c_attn` (a Conv1D, whose weight is transposed: (in, 3·out)).
+    Source: the choice is ours, since the abstract of arXiv 2505.21910 names none. experiments/seeds.py
+    compares the bound with a warmup of the same matrices.
 
     Args:
         model: any module.
         names: bound these of its parameters in place of the default ones.
 
     Raises:
-        ValueError: `model` is no module, or a name is no parameter with two or more dimensions.
+        ValueError: `model` is not a module, or a name is not a parameter with two or more dimensions.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is {' '.join(repr(model).split()):.60}: expected a torch.nn.Module")
@@ -121,7 +119,7 @@ def _default_reasons(model: nn.Module) -> dict[str, str]:
 
 
 def blocks(module: nn.Module, path: str = "") -> Iterator[str]:
-    """Names of the outermost blocks (`bounded_parameters`): a mixture's experts are a list inside one."""
+    """Yield the names of the outermost blocks: a mixture of experts has a list inside a block."""
     for name, child in module.named_children():
         inside = f"{path}{name}"
         if isinstance(module, _LISTS) and _is_block(child):
@@ -142,7 +140,7 @@ def _block_of(name: str, blocks: set[str]) -> str | None:
 
 
 def _is_table(name: str, block: str) -> bool:
-    """Whether names say so: the tensor's own, or that of a list of embeddings or of a module in the block."""
+    """Whether a name says "table": the tensor's, its list's, or that of a module inside the block."""
     modules, _, tensor = name.rpartition(".")
     from_list_on = modules.split(".")[max(block.count(".") - 1, 0) :]
     return bool(_TABLE.search(tensor)) or any("embed" in part for part in from_list_on)
@@ -156,7 +154,7 @@ def _is_layer_of_a_list(model: nn.Module, name: str) -> bool:
 def _split(model: nn.Module, name: str) -> tuple[int, int]:
     path, _, tensor = name.rpartition(".")
     owner = model.get_submodule(path)
-    # transformers' Conv1D, by name: course_lib does not import transformers.
+    # Recognised by name: course_lib does not import transformers.
     out = 1 if type(owner).__name__ == "Conv1D" and hasattr(owner, "nf") else 0
     shape = model.get_parameter(name).shape
     fused = tensor == "in_proj_weight" or path.rpartition(".")[2] in _FUSED

@@ -1,6 +1,6 @@
-"""What both bounded optimizers ask of their param groups and of a saved state, and how they refuse it.
+"""Checks of param groups and saved states that both bounded optimizers share.
 
-Checked before anything is changed, so that an optimizer that refuses is as it was.
+They run before anything is changed, so that an optimizer that raises is as it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from course_lib import checks
 from course_lib.optim.stack import Split, is_sharded
 
 Place = tuple[str, Tensor, dict[str, Any]]
-"""Name (position, where it has none), parameter and group."""
+"""Name (position, if it has none), parameter and group."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
-"""What torch's optimizers keep in the parameter's own shape, and would read beyond its end if it is not."""
+"""State that has the parameter's shape. torch's optimizers would read past the end of a smaller one."""
 
 
 def places(groups: Iterable[dict[str, Any]]) -> Iterator[Place]:
-    """All that an optimizer holds, in its order."""
+    """Yield everything that an optimizer holds, in its order."""
     position = 0
     for group in groups:
         names = group.get("param_names", ())
@@ -30,7 +30,7 @@ def places(groups: Iterable[dict[str, Any]]) -> Iterator[Place]:
 
 
 def check_tau(tau: Any, *, none: bool = False) -> Any:
-    """τ has to be a positive number; where `none`, None says that a group is not bounded."""
+    """Return τ if it is a positive number, or None if `none` allows a group without a bound."""
     if tau is None and none:
         return None
     hint = "a positive number, or None for a group without a bound" if none else "a positive number"
@@ -38,7 +38,7 @@ def check_tau(tau: Any, *, none: bool = False) -> Any:
 
 
 def check_once(found: Iterable[Place], group: dict[str, Any]) -> None:
-    """No parameter of `group` may stand in it, or in an earlier one, before."""
+    """Refuse a parameter of `group` that is listed twice, in it or in an earlier group too."""
     seen = set()
     for name, parameter, its_group in found:
         if its_group is group and parameter in seen:
@@ -47,7 +47,7 @@ def check_once(found: Iterable[Place], group: dict[str, Any]) -> None:
 
 
 def check_unchanged(found: Iterable[Place], members: Sequence[Tensor], kind: str) -> None:
-    """The param groups have to hold what they held in the last step."""
+    """Refuse param groups that hold other parameters than in the last step."""
     now: list[tuple[str, Tensor | None, Any]] = [*found, ("nothing", None, {})]
     for (name, parameter, _), member in zip(now, [*members, None], strict=False):
         if parameter is not member:
@@ -59,7 +59,7 @@ def check_unchanged(found: Iterable[Place], members: Sequence[Tensor], kind: str
 
 
 def check_matrix(name: str, parameter: Tensor, split: Split) -> None:
-    """A bounded parameter has to have a σ₁, and parts that it can be cut into."""
+    """Refuse a bounded parameter that has no σ₁ or cannot be cut into its parts."""
     dim, parts = split
     if is_sharded(parameter) and dim == 0 and parts > 1:
         raise ValueError(
@@ -87,9 +87,9 @@ def check_matrix(name: str, parameter: Tensor, split: Split) -> None:
 
 
 def check_saved(state_dict: Mapping[str, Any], found: Iterable[Place]) -> None:
-    """Each saved moment has to have the shape of the parameter that it is for."""
+    """Refuse a saved moment that has another shape than its parameter."""
     saved = [i for group in state_dict.get("param_groups", ()) for i in group.get("params", ())]
-    # Groups of other sizes are refused by torch.
+    # torch refuses groups of other sizes itself.
     for i, (name, parameter, _) in zip(saved, found, strict=False):
         for moment in MOMENTS:
             tensor = state_dict.get("state", {}).get(i, {}).get(moment)
@@ -98,7 +98,7 @@ def check_saved(state_dict: Mapping[str, Any], found: Iterable[Place]) -> None:
 
 
 def shapes_differ(name: object, saved: Sequence[int], here: str) -> str:
-    """What to say of a saved tensor of another shape than here."""
+    """Message about a saved tensor that has another shape than here."""
     return (
         f"saved state of parameter {name} has shape {tuple(saved)}: expected {here}; "
         "load it into an optimizer over the same model"

@@ -1,13 +1,12 @@
-"""How far a step may go: σ₁ of matrices and of what a step does to them, and the share of it that is kept.
+"""The limit of a step: estimates σ₁ of matrices W and of their step D, and the share c of D that is kept.
 
-Of a step D of the matrices W, cD is kept with the largest c ≤ 1 for which σ₁(cD) ≤ τ σ₁(W). `AdamW2` has D
-made by torch's own AdamW kernel in memory of its own, and adds what is kept; `SpectralBound` saves W, lets
-another optimizer make its step, and cuts that afterwards.
+c ≤ 1 is the largest share for which σ₁(cD) ≤ τ σ₁(W). `AdamW2` lets torch's AdamW kernel write D into memory
+of its own and adds cD. `SpectralBound` saves W, lets another optimizer make its step, and cuts that step.
 
-Where the host may decide (on the CPU), bounds of σ₁(D) from above excuse a matrix early: ‖D‖_F, which costs
-one pass, and then what products with the last step's vectors leave of it. σ₁(W) is then known to be at
-least its last estimate less what the steps since can have taken (Weyl's inequality). On an accelerator a
-decision would have to wait for the device, so every matrix is estimated in every step.
+On the CPU a cheap upper bound of σ₁(D) often shows that a matrix needs no cut: first ‖D‖_F, then a tighter
+one from products with the last step's vectors. The lower bound of σ₁(W) that it is compared with is the last
+estimate minus what the steps since can have taken from it (Weyl's inequality). On an accelerator such a
+decision would wait for the device, so every matrix is estimated in every step.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,35 +29,34 @@ from course_lib.optim.sigma import (
 from course_lib.optim.stack import Member, Stack, is_sharded, sent
 
 SIGMA_FLOOR = 1e-3
-"""σ₁(W) counts as at least this much, else a matrix that starts at zero could never leave it."""
+"""σ₁(W) counts as at least this much: a matrix of zeros could otherwise never leave zero."""
 STEADY = 0.002
-"""On the CPU an estimate stands when that from the other side exceeds it by less than this share. On an
-accelerator nobody can look whether that is so."""
+"""On the CPU an estimate counts as converged if the next one exceeds it by less than this share."""
 UNSEEN_LOOKS = 2
-"""So often D is looked at again there, whether it needs that or not. On the CPU once is enough in nearly all
-steps; but with once, a matrix came to exceed τ by 4.8 % of τ (second step of *copy*, seed 1), with twice none
-by more than 0.3 % (`bench/sigma.py --as-accelerator --seeds 0,1,2,3`). W turns slowly: one look is enough."""
+"""Extra iterations on D on accelerators, which cannot test convergence without a sync. With one, a matrix
+exceeded τ by 4.8 % of τ (second step of *copy*, seed 1); with two, none exceeded it by more than 0.3 %
+(`bench/sigma.py --as-accelerator --seeds 0,1,2,3`). W changes slowly and needs none."""
 KNOWN = ("block_weight", "block_update", "sigma_low")
-"""What is kept of a bounded parameter between steps: vectors to go on from for W and for D, (parts, k, n),
-and a lower bound of σ₁(W), (parts,)."""
+"""State kept for a bounded parameter between steps: vectors for W and for D, (parts, k, n) each, and a lower
+bound of σ₁(W), (parts,)."""
 
 CHUNK = {"cpu": 2**19}
-"""Elements of the matrices that are stepped together, by type of device: so many that Python's share of the
-time is small, so few that they stay in the CPU's cache between the passes that a step makes over them."""
+"""Most elements of the matrices that are stepped together, by type of device. This many keep Python's share
+of the time small and still fit the CPU's cache between a step's passes over them."""
 ACCELERATOR_CHUNK = 2**25
 
 
 class Chunk:
-    """Stacks of one n (the shorter side) that are bounded together, and what is known of their σ₁."""
+    """Stacks with the same shorter side n that are bounded together, and what is known of their σ₁."""
 
     def __init__(self, stacks: list[Stack], known: Mapping[Tensor, dict[str, Any]]) -> None:
-        """`known` has a dict for each parameter, in which its vectors are looked for and from now on kept."""
+        """`known` has a dict for each parameter: its vectors are read from it and then kept in it."""
         self.stacks = stacks
         self.parameters = [parameter for stack in stacks for parameter in stack.parameters]
         self.device, self.dtype = self.parameters[0].device, stacks[0].dtype
         self.size = 2 * sum(stack.shape.numel() for stack in stacks)
         self._counts = [stack.shape[0] for stack in stacks]
-        # As in each stack's `both`: vectors for its W, then for its D.
+        # The order is that of each stack's `both`: vectors for its W, then for its D.
         shape = (stacks[0].short,) * 2
         start = start_block(torch.empty(shape, dtype=self.dtype, device=self.device))
         self._block = start.expand(2 * sum(self._counts), -1, -1).clone()
@@ -70,11 +68,11 @@ class Chunk:
 
     @property
     def _host(self) -> bool:
-        """Whether the host may decide: on a device of its own it would have to wait for what it looks at."""
+        """Whether Python may read results: on an accelerator it would have to wait for them."""
         return self.device.type == "cpu"
 
     def _collect(self, known: Mapping[Tensor, dict[str, Any]]) -> list[tuple[dict[str, Any], Tensor]]:
-        """Take over what is known of each parameter, and put views of what will be known in its place."""
+        """Copy what is known of each parameter, and put views of this chunk's memory in its place."""
         views, self._cold, self._old = [], False, False
         blocks, lows = self._block.split([2 * c for c in self._counts]), self._low.split(self._counts)
         for stack, block, low in zip(self.stacks, blocks, lows, strict=True):
@@ -93,21 +91,21 @@ class Chunk:
         return views
 
     def holds(self, known: Mapping[Tensor, dict[str, Any]]) -> bool:
-        """Whether what is kept under the parameters is still what this chunk has put there."""
+        """True if the state was not replaced (`load_state_dict`, `deepcopy`)."""
         pairs = zip(self.parameters, self._views, strict=True)
         return all(known[p] is state and state.get(KNOWN[-1]) is low for p, (state, low) in pairs)
 
     def lend(self, memory: Tensor, saved: Tensor | None) -> None:
-        """Flat tensors of type `dtype`: `size` elements to work in, and half as many to save matrices in."""
+        """Take workspace, flat tensors of type `dtype`: `size` elements, and half as many to save W in."""
         for stack in self.stacks:
             stack.lend(memory, saved)
             size = stack.shape.numel()
             memory, saved = memory[2 * size :], None if saved is None else saved[size:]
 
-    # --- a step that somebody else makes ----------------------------------------------------------
+    # --- the step of another optimizer (SpectralBound) --------------------------------------------
 
     def save(self) -> None:
-        """Note the matrices as they are before a step."""
+        """Save the matrices before a step."""
         self._look_for_changes()
         for stack in self.stacks:
             stack.save()
@@ -128,15 +126,15 @@ class Chunk:
                 stack.cut(factor, cut, host=self._host)
         self._after(0.0, norm)
 
-    # --- a step that is added ---------------------------------------------------------------------
+    # --- a step of our own (AdamW2) ---------------------------------------------------------------
 
     def blank(self) -> list[Tensor]:
-        """Zeros in the place of each of the `parameters`, for a kernel to leave a step D in."""
+        """Zeros for each of the `parameters`, for a kernel to write the step D into."""
         self._blank = [stack.blank() for stack in self.stacks]
         return [blank for blanks in self._blank for blank in blanks]
 
     def add(self) -> None:
-        """Add the step that was left in what `blank` gave, with decay, both cut to τ."""
+        """Add the step D that was written into `blank`, with decay, both cut to τ."""
         self._look_for_changes()
         for stack, blank in zip(self.stacks, self._blank, strict=True):
             stack.take(blank)
@@ -152,19 +150,19 @@ class Chunk:
 
     def _look_for_changes(self) -> None:
         if self._versions != [p._version for p in self.parameters]:
-            self._low.zero_()  # somebody else has changed them
+            self._low.zero_()  # changed from outside: σ₁(W) is unknown
 
     def _limit(self, norm: Tensor, scale: Tensor | None) -> None:
-        """Find ρ, the share of the step that is kept, and whether it is cut, from ‖D‖_F, (matrices,).
+        """Compute `rho`, `factor` and `bound` from `norm`, ‖D‖_F (matrices,).
 
-        With `scale`, D is divided by it.
+        `scale`, (matrices,), is what `rescale` has divided D by.
         """
         taus = [tau for stack in self.stacks for tau in stack.taus]
         if taus != self._taus:
             self._taus, self._tau = taus, sent(taus, self._low)
         if self._old and self._host:
             self._recheck()
-        # While nothing is known of W, ‖D‖_F is compared with `SIGMA_FLOOR`.
+        # A lower bound of 0 says nothing about W: ‖D‖_F is then compared with `SIGMA_FLOOR`.
         if self._host and (norm <= self._tau * self._low.clamp(min=SIGMA_FLOOR)).all():
             self._weight, moved = self._low, norm
         else:
@@ -178,7 +176,7 @@ class Chunk:
         self.factor = torch.where(self.is_cut, self._tau / self.rho_requested, 1.0)
 
     def _recheck(self) -> None:
-        """What was taken over may be of other weights: a restored state's, or those of steps long ago."""
+        """Lower the copied bounds of σ₁(W) where needed: they may belong to older weights."""
         for stack in self.stacks:
             stack.fill()
         seen = look(self._block, [stack.both for stack in self.stacks])
@@ -186,7 +184,7 @@ class Chunk:
         self._old = False
 
     def _sigmas(self, norm: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """σ₁(W) and σ₁(D), (matrices,) each; in place of σ₁(D) a bound of it where that is enough."""
+        """σ₁(W) and σ₁(D), (matrices,) each; for σ₁(D) an upper bound, if that is at most τ σ₁(W)."""
         both = [stack.both for stack in self.stacks]
         weights = [matrices[:count] for matrices, count in zip(both, self._counts, strict=True)]
         steps = [matrices[count:] for matrices, count in zip(both, self._counts, strict=True)]
@@ -210,14 +208,14 @@ class Chunk:
         return w.sigma, torch.where(undecided, d.sigma * scale, most)
 
     def _keep(self, w: "Look", d: "Look") -> None:
-        """Go on from these vectors in the next step."""
+        """Keep these vectors for the next step."""
         parts = zip(*(side.block.split(self._counts) for side in (w, d)), strict=True)
         sigma = zip(*(side.sigma.split(self._counts) for side in (w, d)), strict=True)
         block = torch.cat([part for pair in parts for part in pair])
         self._block.copy_(kept(block, self._block, torch.cat([part for pair in sigma for part in pair])))
 
     def _apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """Of values for each stack's W and D, those for W and those for D."""
+        """Separate the values of every W from those of every D."""
         if len(self._counts) == 1:
             w, d = both.chunk(2)
             return w, d
@@ -225,14 +223,14 @@ class Chunk:
         return torch.cat([w for w, _ in parts]), torch.cat([d for _, d in parts])
 
     def _after(self, decay: float, norm: Tensor) -> None:
-        """Weyl: σ₁(W) has lost its share to decay, and to the step no more than ‖cD‖_F."""
+        """Update the lower bound of σ₁(W): the step takes at most decay's share and ‖cD‖_F (Weyl)."""
         low = self._weight - self.factor * (self._weight * decay + norm)
-        self._low.copy_(torch.where(low > 0, low, 0.0))  # of a NaN nothing is known
+        self._low.copy_(torch.where(low > 0, low, 0.0))  # 0 for NaN: σ₁(W) is unknown
         self._versions = [p._version for p in self.parameters]
         self._cold = False
 
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
-        """Each parameter's ρ, share kept and whether it was cut in the last step, if that came to its end."""
+        """Yield each parameter's `rho`, `factor` and `bound` of the last step, if there was one."""
         row = 0
         for stack in self.stacks if len(self.rho_requested) else ():
             parts = stack.split[1]
@@ -243,28 +241,28 @@ class Chunk:
 
 
 class Look(NamedTuple):
-    """What products with vectors have shown of σ₁, matrix by matrix."""
+    """Estimates of σ₁ from products with vectors, one per matrix."""
 
     block: Tensor
-    """The next vectors."""
+    """The next vectors, (matrices, k, n)."""
     sigma: Tensor
     energy: Tensor
-    """The sum of all σ² that the vectors see."""
+    """Sum of the Ritz values."""
     rising: Tensor
-    """bool: whether σ₁ is higher as seen from the other side."""
+    """bool: whether the estimate still rose by more than `STEADY`."""
 
 
 def look(block: Tensor, stacks: list[Tensor]) -> Look:
-    """Go on from vectors (matrices, k, n)."""
+    """Make one iteration from the vectors `block`, (matrices, k, n)."""
     first, after = iterate(block, stacks)
     last, latest = largest_eigenvalue(torch.cat([first.gram, after.gram])).sqrt().chunk(2)
     return Look(after.block, latest, trace(after.gram), latest > last * (1 + STEADY))
 
 
 def look_again(before: Look, stacks: list[Tensor], where: Tensor) -> Look:
-    """Go on from the vectors of `before`, and use that for the matrices of `where` (matrices,) alone.
+    """Make one more iteration, and use it only for the matrices that `where` (matrices,) marks.
 
-    So what a matrix comes to does not depend on those beside it.
+    A matrix's estimate then does not depend on the matrices beside it.
     """
     if not where.any():
         return before
@@ -274,17 +272,17 @@ def look_again(before: Look, stacks: list[Tensor], where: Tensor) -> Look:
 
 
 class Plan:
-    """Parameters in chunks with memory to work in, made anew when others are to be bounded than before."""
+    """Bounded parameters in chunks with workspace; rebuilt when the parameters change."""
 
     def __init__(self, *, together: bool) -> None:
-        """With `together`, all matrices are saved before a step at once, else a chunk at a time."""
+        """With `together`, the chunks have memory to save all matrices at once."""
         self._together = together
         self._made_for: list[Any] = []
         self.chunks: list[Chunk] = []
 
     def of(self, members: list[Member], known: Mapping[Tensor, dict[str, Any]]) -> list[Chunk]:
         """The members in chunks; `known` is as for `Chunk`."""
-        # By id: the chunks keep groups and parameters alive, so that no other can have theirs.
+        # An id is safe here: the chunks keep groups and parameters alive, so no id is reused.
         wanted = [(id(group), split, id(parameter)) for group, split, _, parameter in members]
         if wanted != self._made_for or not all(chunk.holds(known) for chunk in self.chunks):
             self.chunks = [Chunk(stacks, known) for stacks in _chunked(members)]
@@ -294,7 +292,7 @@ class Plan:
         return self.chunks
 
     def _lend(self, chunks: list[Chunk]) -> None:
-        """Memory to chunks of one device and dtype."""
+        """Give workspace to chunks of one device and dtype."""
         empty = partial(torch.empty, dtype=chunks[0].dtype, device=chunks[0].device)
         memory = empty(max(chunk.size for chunk in chunks))
         saved = empty(sum(chunk.size for chunk in chunks) // 2) if self._together else None
@@ -304,7 +302,7 @@ class Plan:
 
 
 def _chunked(members: Iterable[Member]) -> Iterator[list[Stack]]:
-    """Stacks of one shape, together with others of one n as far as `CHUNK` allows."""
+    """Yield chunks: stacks of one shape, joined with others of the same n as far as `CHUNK` allows."""
     alike: dict[Any, list[Member]] = {}
     for member in members:
         p = member.parameter

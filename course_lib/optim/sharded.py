@@ -1,9 +1,8 @@
-"""σ₁ of a matrix whose rows lie on many processes (FSDP2's `fully_shard`), without ever gathering it.
+"""σ₁ of a matrix (m, n) whose rows are sharded over processes (FSDP2's `fully_shard`), without gathering it.
 
-Power iteration needs a matrix only for its products with vectors. Of the product with its rows each process
-computes the entries of the rows it holds, and these are gathered, m for each vector; the product with its
-columns is a sum over the processes, n for each vector. So an iteration moves O(m + n) numbers per vector, and
-every process ends with the same block.
+Power iteration needs only products of the matrix with vectors. For W @ x each process computes the entries of
+its rows, and the m entries are gathered. For Wᵀ @ y the processes' n contributions are summed. An iteration
+so moves O(m + n) numbers per vector, and every process ends with the same block.
 """
 
 from dataclasses import dataclass, replace
@@ -20,19 +19,19 @@ from course_lib.optim.sigma import power_iteration
 def sharded_power_iteration(
     shard: Tensor, block: Tensor, iterations: int, like: DTensor
 ) -> tuple[Tensor, Tensor]:
-    """`power_iteration` for a matrix (m, n) that is sharded as the parameter `like` is.
+    """`power_iteration` for a matrix (m, n) that is sharded as the parameter `like`.
 
-    All processes have to call it, with the same `iterations`.
+    All processes must call it, with the same `iterations`.
 
     Args:
-        shard: a parameter or its update: a DTensor, or a plain tensor (…, held, n) with the rows that this
-            process holds, which may be none. Leading dimensions as in `power_iteration`.
-        block: replicated vectors, as `power_iteration` has them for the whole matrix.
-        iterations: as there.
+        shard: a parameter or its update: a DTensor, or a plain tensor (…, held, n) with this process's rows,
+            of which there may be none. Leading dimensions are as in `power_iteration`.
+        block: replicated vectors, as `power_iteration` takes them for the whole matrix.
+        iterations: at least 1.
         like: the parameter, (m, …).
 
     Returns:
-        σ₁'s estimate and the next block: plain tensors, the same in all processes.
+        The estimate of σ₁ and the next block: plain tensors, the same in all processes.
 
     Raises:
         ValueError: `like` is not sharded by rows alone, or `shard` holds other rows than `like`.
@@ -41,17 +40,17 @@ def sharded_power_iteration(
 
 
 def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
-    """What `as_matrix` is for a whole matrix: no more columns than rows, in at least fp32.
+    """A sharded stack (b, m, n), m ≥ n, in at least fp32, as `as_matrix` makes it of whole matrices.
 
-    The result is no tensor, but has all that `power_iteration` and `start_block` use of one: a stack,
-    (b, m, n), of one matrix where there are no leading dimensions.
+    The result is not a tensor, but has every attribute that `power_iteration` and `start_block` use. A shard
+    without leading dimensions makes a stack of one matrix.
     """
     local = shard.to_local().flatten(1) if isinstance(shard, DTensor) else shard
     local = local.float() if local.element_size() < 4 else local
     local = local if local.ndim == 3 else local[None]
     group = _shard_group(like)
     rows = like.shape[0]
-    chunk = -(-rows // dist.get_world_size(group))  # as torch.chunk: the last processes hold less, or nothing
+    chunk = -(-rows // dist.get_world_size(group))  # as torch.chunk: the last processes hold fewer, or none
     start = min(chunk * dist.get_rank(group), rows)
     held = min(chunk, rows - start)
     if local.shape[-2] != held:
@@ -60,15 +59,15 @@ def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
             "pass the local part of the parameter or of its update"
         )
     matrix = ShardedMatrix(local, rows, start, chunk, group)
-    # Transposed where as_matrix would: a block then fits the matrix sharded or not.
+    # Transposed as by as_matrix: a block then fits the matrix sharded or whole.
     return cast(Tensor, matrix.mT if rows < local.shape[-1] else matrix)
 
 
 @dataclass(frozen=True)
 class ShardedMatrix:
-    """Matrices (b, m, n), their rows spread over a group, that can be multiplied with plain tensors.
+    """Matrices (b, m, n) with rows sharded over a group, to be multiplied with plain tensors.
 
-    Products are plain tensors, whole and the same in all processes, which all have to ask for them.
+    Products are plain whole tensors, the same in all processes. All processes must compute them together.
     """
 
     local: Tensor
@@ -77,7 +76,7 @@ class ShardedMatrix:
     start: int
     """Number of the first row held here."""
     chunk: int
-    """Rows that the first process holds; no other holds more."""
+    """Most rows that any process holds."""
     group: dist.ProcessGroup
     transposed: bool = False
 
@@ -128,7 +127,7 @@ class ShardedMatrix:
         return entry
 
     def _gather(self, columns: Tensor) -> Tensor:
-        """W @ columns: each process computes the rows it holds."""
+        """W @ columns: each process computes its own rows."""
         product = (self.local @ columns).movedim(-2, 0)
         part = product.new_zeros(self.chunk, *product.shape[1:])
         part[: len(product)] = product
@@ -137,16 +136,16 @@ class ShardedMatrix:
         return whole.flatten(0, 1)[: self.rows].movedim(0, -2)
 
     def _sum(self, columns: Tensor) -> Tensor:
-        """Wᵀ @ columns: each process adds what the rows it holds contribute."""
+        """Wᵀ @ columns: each process adds the contribution of its rows."""
         held = self.local.shape[-2]
         total = self.local.mT @ columns[..., self.start : self.start + held, :]
-        total = total.contiguous()  # what is reduced has to lie in one piece
+        total = total.contiguous()  # all_reduce needs contiguous memory
         dist.all_reduce(total, group=self.group)
         return total
 
 
 def _shard_group(like: DTensor) -> dist.ProcessGroup:
-    """The processes that share the rows; along other dimensions of the mesh (HSDP) rows are repeated."""
+    """The processes that share the rows. Other dimensions of the mesh (HSDP) replicate them."""
     dimensions = [i for i, placement in enumerate(like.placements) if not placement.is_replicate()]
     if len(dimensions) != 1 or like.placements[dimensions[0]] != Shard(0):
         raise ValueError(

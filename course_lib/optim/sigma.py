@@ -1,15 +1,14 @@
 """σ₁, the largest singular value, of many matrices at once, by power iteration on a block of vectors.
 
-A single warm vector is not enough for an update: Adam's ΔW turns from step to step, often with several large
-singular values close together, and the estimate then falls short, which is the unsafe side. So a block of
-eight is iterated, and each product with the matrix gives an estimate: from the vectors, and from the other
-side, of their images. Where the second is still above the first, the block has further to go
-(how close that comes: bench/sigma.py).
+One vector from the last step is not enough for an update: Adam's ΔW turns from step to step and often has
+several large singular values close together, so the estimate is too low, which is the unsafe side. A block
+of eight vectors is iterated instead. Each iteration gives two estimates: one from the vectors, one from their
+images. If the second is higher, the block has not converged (bench/sigma.py measures the error).
 
-Matrices come in stacks (b, m, n), m ≥ n, of one n but any m: what is k × k or k × n is worked on for all
-stacks together, for on small matrices the number of calls is what costs (`bmm` makes fewer than `@`). Where
-rows are spread over processes, a `course_lib.optim.sharded.ShardedMatrix` stands for a stack. Nothing here
-makes an accelerator wait for the host.
+Matrices come in stacks (b, m, n), m ≥ n, with one n and any m. The k × k and k × n tensors of all stacks are
+processed together, because the number of calls dominates the time on small matrices (`bmm` makes fewer than
+`@`). A `course_lib.optim.sharded.ShardedMatrix` represents a stack whose rows are sharded over processes.
+Nothing here makes the host wait for an accelerator.
 """
 
 from collections.abc import Sequence
@@ -20,27 +19,27 @@ import torch
 from torch import Tensor
 
 BLOCK = 8
-"""Vectors that are iterated together."""
+"""Number of vectors iterated together."""
 COLD_ITERATIONS = 8
-"""From a random start."""
+"""Iterations from a random start."""
 STIR = 1e-3
-"""Share of the start vectors that is mixed into the block before it is made orthonormal, so that a direction
-that was lost (the matrix had no part in it for a step) is found again. The estimate feels its square."""
+"""Share of the start vectors mixed into the block before it is made orthonormal. The block can so find a
+direction again that the matrix lacked for a step. The estimate changes by the square of this share."""
 JITTER = 1e-5
-"""Added to a Gram matrix of trace one, well above fp32's rounding: Cholesky then meets no negative pivot, and
-nearly dependent rows come out shorter than one, never longer (`upper_bound` relies on it)."""
+"""Added to the diagonal of a Gram matrix of trace one, well above fp32's rounding. Cholesky then meets no
+negative pivot, and nearly dependent rows come out shorter than one, which `upper_bound` relies on."""
 ROUNDING = 1e-5
 """Share of ‖·‖_F² by which fp32 may have rounded a difference of two sums of squares."""
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(…, out, in) with no more columns than rows, in at least fp32. σ₁ is the same of the transpose."""
+    """(…, out, in) in at least fp32, transposed if it has more columns than rows, which keeps σ₁."""
     matrix = weight.float() if weight.element_size() < 4 else weight
     return matrix.mT if matrix.shape[-2] < matrix.shape[-1] else matrix
 
 
 def start_block(matrix: Tensor) -> Tensor:
-    """Orthonormal rows to start from, (…, k, n), for matrices (…, m, n), m ≥ n; the same on every device."""
+    """Orthonormal start rows (…, k, n) for matrices (…, m, n), m ≥ n; the same on every device."""
     rows = _start_rows(matrix.shape[-1], matrix.dtype, matrix.device)
     return rows.expand(*matrix.shape[:-2], *rows.shape)
 
@@ -55,17 +54,17 @@ def _start_rows(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """Estimate σ₁ of `matrix` (…, m, n), m ≥ n, from the vectors in the rows of `block` (…, k, n).
 
-    Each iteration multiplies by the matrix and its transpose and makes the vectors orthonormal after either.
-    The estimate, the root of the largest Ritz value, never exceeds σ₁ but for rounding.
+    Each iteration multiplies by the matrix and its transpose, and makes the vectors orthonormal after both.
+    The estimate is the root of the largest Ritz value; only rounding can make it exceed σ₁.
 
     Args:
         matrix: in at least fp32 (`as_matrix`).
         block: orthonormal rows, from `start_block` or the last call.
-        iterations: at least 1: `COLD_ITERATIONS` from a start, 1 or 2 where the matrix has changed a little.
+        iterations: at least 1. Use `COLD_ITERATIONS` from a start, 1 or 2 if the matrix changed a little.
 
     Returns:
-        σ₁'s estimate, (…), and the block to start from next time. Where a matrix is not finite, its
-        estimate is not either, and its old block is kept.
+        The estimate of σ₁, (…), and the block for the next call. A matrix that is not finite gets an estimate
+        that is not finite, and its old block.
     """
     lead = block.shape[:-2]
     start = now = block.reshape(-1, *block.shape[-2:])
@@ -78,46 +77,46 @@ def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Ten
 
 
 class Seen(NamedTuple):
-    """What vectors see of matrices."""
+    """Vectors and the Gram matrix of their products with a matrix."""
 
     block: Tensor
-    """Orthonormal rows, or shorter ones, (matrices, k, n): to go on from."""
+    """Orthonormal rows, or shorter ones, (matrices, k, n)."""
     gram: Tensor
-    """Of the products with orthonormal vectors, (matrices, k, k). Its eigenvalues are Ritz values: the i-th
-    is at most σᵢ² (Cauchy's interlacing), also where vectors are shorter than one."""
+    """(matrices, k, k). Its eigenvalues are Ritz values: the i-th is at most σᵢ² (Cauchy's interlacing), also
+    for vectors shorter than one."""
 
 
 def iterate(block: Tensor, stacks: Sequence[Tensor]) -> tuple[Seen, Seen]:
-    """Multiply vectors (matrices, k, n) with the matrices of stacks (b, m, n), and what comes out back.
+    """Multiply vectors (matrices, k, n) with the matrices of stacks (b, m, n), and their images back.
 
     Returns:
-        What `block` sees of the matrices, and what its images see of them from the other side: never less.
+        `Seen` of `block`, and `Seen` of its images, whose Ritz values are at least as large.
     """
-    # Rows, not columns: (k, n) × (n, m) is several times as fast as (m, n) × (n, k) in MKL where k is small.
+    # For a small k, MKL multiplies (k, n) × (n, m) several times as fast as (m, n) × (n, k).
     parts = block.split([stack.shape[0] for stack in stacks])
     images = [part @ stack.mT for part, stack in zip(parts, stacks, strict=True)]
     gram = _joined([torch.bmm(image, image.mT) for image in images])
     products = _joined([image @ stack for image, stack in zip(images, stacks, strict=True)])
-    # The products of the images made orthonormal, without making them so one by one.
+    # Making the products orthonormal afterwards saves doing it with the images of each stack.
     size = trace(gram).clamp(min=torch.finfo(gram.dtype).tiny)[:, None, None]
     back = torch.bmm(_to_orthonormal(gram / size), products * size.rsqrt())
     return Seen(block, gram), Seen(_next_block(back), torch.bmm(back, back.mT))
 
 
 def kept(block: Tensor, before: Tensor, sigma: Tensor) -> Tensor:
-    """`block`, but that of before where a matrix was not finite, so that the next estimate is sound."""
+    """`block`, or `before` if the matrix was not finite, so that the next estimate is sound."""
     return torch.where(sigma.isfinite()[:, None, None], block, before)
 
 
 def upper_bound(sigma: Tensor, energy: Tensor, frobenius: Tensor) -> Tensor:
-    """σ₁ is at most this, (matrices,): never more than ‖·‖_F, and σ₁ itself where the rank is at most k.
+    """Upper bound of σ₁, (matrices,): at most ‖·‖_F, and equal to σ₁ if the rank is at most k.
 
     Args:
         sigma: root of the largest Ritz value.
         energy: sum of the Ritz values.
         frobenius: ‖·‖_F of the matrices.
 
-    The i-th Ritz value θᵢ is at most σᵢ², so that σ₁² = ‖·‖_F² − Σ_{i>1} σᵢ² ≤ ‖·‖_F² − Σ_{i>1} θᵢ.
+    The i-th Ritz value θᵢ is at most σᵢ². Therefore σ₁² = ‖·‖_F² − Σ_{i>1} σᵢ² ≤ ‖·‖_F² − Σ_{i>1} θᵢ.
     """
     square = frobenius.square()
     rest = (square - energy).clamp(min=0) + ROUNDING * square
@@ -125,13 +124,13 @@ def upper_bound(sigma: Tensor, energy: Tensor, frobenius: Tensor) -> Tensor:
 
 
 def largest_eigenvalue(gram: Tensor) -> Tensor:
-    """Of small positive semi-definite matrices (b, k, k); NaN where one is not finite.
+    """Largest eigenvalue of positive semi-definite matrices (b, k, k), (b,); NaN if one is not finite.
 
-    The mean of the eigenvalues, weighted by their 4096th powers: short by less than k/(4096·e) of the
-    largest, which for k = 8 is 0.07 %, when they lie as unfavourably as they can. (`eigvalsh` is slower on
-    stacks of small matrices, and makes an accelerator wait.)
+    It is the mean of the eigenvalues weighted by their 4096th powers, which is too low by less than
+    k/(4096·e) of the largest: 0.07 % for k = 8. `eigvalsh` is slower on stacks of small matrices and makes
+    the host wait for an accelerator.
     """
-    tiny = torch.finfo(gram.dtype).tiny  # a matrix of zeros has the eigenvalue 0, not 0/0
+    tiny = torch.finfo(gram.dtype).tiny  # gives 0 for a matrix of zeros, not 0/0
     power = gram
     for squaring in range(12):  # 2¹² = 4096
         if squaring % 4 == 0:  # scaled, so that nothing overflows or vanishes
@@ -146,7 +145,7 @@ def trace(square: Tensor) -> Tensor:
 
 
 def _next_block(rows: Tensor) -> Tensor:
-    """Orthonormal rows that span what these do, or shorter ones where some nearly depend on others."""
+    """Orthonormal rows with the span of these; rows that nearly depend on others come out shorter."""
     tiny = torch.finfo(rows.dtype).tiny
     size = torch.linalg.vector_norm(rows, dim=(-2, -1), keepdim=True).clamp(min=tiny)
     stirred = torch.add(rows / size, _start_rows(rows.shape[-1], rows.dtype, rows.device), alpha=STIR)
@@ -154,9 +153,9 @@ def _next_block(rows: Tensor) -> Tensor:
 
 
 def _to_orthonormal(gram: Tensor) -> Tensor:
-    """What makes rows with this Gram matrix, of trace about one, orthonormal: L⁻¹ of Cholesky's LLᵀ."""
+    """The matrix that makes rows with this Gram matrix LLᵀ, of trace about one, orthonormal: L⁻¹."""
     eye = _eye(gram.shape[-1], gram.dtype, gram.device)
-    factor = torch.linalg.cholesky_ex(torch.add(gram, eye, alpha=JITTER)).L  # _ex: no check that would wait
+    factor = torch.linalg.cholesky_ex(torch.add(gram, eye, alpha=JITTER)).L  # _ex: its check needs no sync
     return torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
 
 

@@ -1,4 +1,4 @@
-"""Matrices of one shape that are stepped together: where they are, and what a step does to them."""
+"""Matrices of one shape that are stepped together, and the memory of their step."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -13,7 +13,7 @@ Split = tuple[int, int]
 
 
 class Member(NamedTuple):
-    """A parameter that is bounded."""
+    """A bounded parameter."""
 
     group: dict[str, Any]
     """Its param group."""
@@ -23,16 +23,15 @@ class Member(NamedTuple):
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor's rows lie on several processes (a DTensor)."""
+    """Whether a tensor's rows are sharded over processes (a DTensor)."""
     return hasattr(tensor, "placements")
 
 
 class Stack:
-    """Matrices of one shape and one way to split, (b, out, …), b = members × parts.
+    """Matrices of one shape and one split, (b, out, …), b = members × parts.
 
-    It works in a tensor that is lent to it, for the matrices W as they are before a step, and behind them
-    what the step does to them, D. `both` shows these as (2b, m, n), m ≥ n, in at least fp32; a convolution's
-    kernel is flattened behind its outputs.
+    Its workspace holds the matrices W before a step, then the step D. `both` shows them as (2b, m, n), m ≥ n,
+    in at least fp32; a convolution's kernel counts as (out, in·h·w).
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -46,7 +45,7 @@ class Stack:
         self._turned = rows < part[1:].numel()
         plain = parameter.is_contiguous() and parameter.dtype == self.dtype
         self._alike = plain and (self.split[1] == 1 or self.split[0] == 0)
-        """Whether a parameter lies in memory as its matrices do here."""
+        """Whether a parameter has the memory layout of its matrices here."""
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -68,28 +67,28 @@ class Stack:
         return [held] if self.split[1] == 1 else held.chunk(self.split[1], self.split[0])
 
     def _now(self) -> list[Tensor]:
-        """What the parameters hold now, matrix by matrix, as views of their own shape."""
+        """The parameters' matrices as views of their own shape."""
         return [part for member in self.members for part in self._parts(member.parameter)]
 
     def _column(self, values: Tensor) -> Tensor:
-        """A number for each matrix, (b,), to multiply all of `_steps` with."""
+        """One number per matrix, (b,), in a shape that multiplies `_steps`."""
         return values.view(-1, *[1] * (len(self.shape) - 1))
 
     def lend(self, memory: Tensor, saved: Tensor | None) -> None:
-        """Flat tensors of type `dtype`: to work in the first 2b · out · … elements, and to save W in."""
+        """Work in the first 2b · out · … elements of flat `memory`; save W in half as many of `saved`."""
         self._saved = None if saved is None else saved[: self.shape.numel()].view(self.shape)
         both = memory[: 2 * self.shape.numel()].view(2, *self.shape)
         self._weights, self._steps = both
         flat = both.flatten(0, 1).flatten(2)
         if is_sharded(self.members[0].parameter):
-            from course_lib.optim.sharded import sharded_matrix  # imports what takes a while to import
+            from course_lib.optim.sharded import sharded_matrix  # slow to import
 
             self.both = sharded_matrix(flat, cast(Any, self.members[0].parameter))
         else:
             self.both = flat.mT if self._turned else flat
 
     def fill(self) -> None:
-        """Put W in `both`: the matrices as they were saved, or where none were, as they are now."""
+        """Put W into `both`: as saved, or as it is now if nothing is saved."""
         if self._saved is None:
             torch._foreach_copy_(self._weights.unbind(), self._now())
         else:
@@ -99,25 +98,25 @@ class Stack:
         """‖D‖_F, (b,)."""
         if not isinstance(self.both, Tensor):
             return self.both.norm()[self.shape[0] :]
-        # Row by row as they lie in memory: over all elements at once torch uses one thread.
+        # Row by row: a norm over all elements at once runs on one thread.
         rows = torch.linalg.vector_norm(self._steps.flatten(2), dim=-1)
         return torch.linalg.vector_norm(rows, dim=-1)
 
-    # --- a step made by somebody else, between `save` and `measure` -------------------------------
+    # --- the step of another optimizer, between `save` and `measure` ------------------------------
 
     def save(self) -> None:
-        """Note the matrices as they are now."""
+        """Save the matrices as they are now."""
         assert self._saved is not None
         torch._foreach_copy_(self._saved.unbind(), self._now())
 
     def measure(self) -> None:
-        """Note D, the step made since `save`."""
+        """Compute D, the step made since `save`."""
         assert self._saved is not None
         for moved, saved, now in zip(self._steps, self._saved, self._now(), strict=True):
             torch.sub(now, saved, out=moved)
 
     def rescale(self) -> Tensor:
-        """Divide each D by its largest entry, so that no square overflows, and return that, (b,)."""
+        """Divide each D by its largest entry so that no square overflows; return these entries, (b,)."""
         both = self.both
         largest = both.abs().amax((-2, -1)) if isinstance(both, Tensor) else both.largest()
         largest = largest[self.shape[0] :].clamp(min=torch.finfo(self.dtype).tiny)
@@ -125,12 +124,12 @@ class Stack:
         return largest
 
     def cut(self, factor: Tensor, bound: Tensor, *, host: bool) -> None:
-        """Keep the share `factor` (b,) of the step where `bound` (b,) says so, and all of it elsewhere.
+        """Keep only the share `factor` (b,) of the steps that `bound` (b,) marks.
 
-        With `host`, the host may look at them.
+        `host` allows Python to read both.
         """
         assert self._saved is not None
-        # What is not cut stays as it is, bit for bit, even where it is not finite.
+        # A step that is not cut stays bit for bit as it is, even if it is not finite.
         if not host:
             torch._foreach_copy_(self._steps.unbind(), self._now())
             new = torch.lerp(self._saved, self._steps, self._column(factor))
@@ -144,7 +143,7 @@ class Stack:
     # --- a step of our own, between `blank` and `add` ---------------------------------------------
 
     def blank(self) -> list[Tensor]:
-        """Zeros in the place of each parameter, for a kernel to leave D in."""
+        """Zeros for each parameter, for a kernel to write D into."""
         if not self._alike:
             return [torch.zeros_like(local(parameter)) for parameter in self.parameters]
         self._steps.zero_()
@@ -152,17 +151,17 @@ class Stack:
         return list(self._steps.view(len(self.members), *shape).unbind())
 
     def take(self, steps: Sequence[Tensor]) -> None:
-        """Note D, from what `blank` gave out."""
+        """Take D from the tensors that `blank` returned."""
         if not self._alike:
             parts = [part for step in steps for part in self._parts(step)]
             torch._foreach_copy_(self._steps.unbind(), parts)
 
     def add(self, factor: Tensor, decays: Sequence[float], *, host: bool) -> None:
-        """W ← (1 − c·decay) W + cD with each matrix's share c, `factor` (b,), and decay.
+        """W ← (1 − c·decay) W + cD, with c from `factor` (b,).
 
-        With `host`, the host may look at the shares.
+        `host` allows Python to read the factors.
         """
-        if not host:  # where `fill` has put W beside D
+        if not host:  # `fill` has then put W beside D
             shrunk = 1 - factor * sent(decays, factor)
             self._steps.mul_(self._column(factor)).addcmul_(self._weights, self._column(shrunk))
             torch._foreach_copy_(self._now(), self._steps.unbind())
@@ -177,6 +176,6 @@ class Stack:
 
 
 def sent(values: Sequence[float], like: Tensor) -> Tensor:
-    """Numbers in a tensor of a type and device as `like`, without waiting for the device."""
+    """Numbers as a tensor with the dtype and device of `like`, without a sync."""
     tensor = torch.tensor(values, dtype=like.dtype, pin_memory=like.is_cuda)
     return tensor.to(like.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Probes: what attention and its weights do, measured from outside."""
+"""Probes: measure attention and its weights from outside the model."""
 
 from course_lib.probes.attention_maps import (
     attention_rank,
@@ -25,11 +25,10 @@ from course_lib.probes.spectrum import (
     spectral_energy_concentration,
     stable_rank,
 )
-from course_lib.probes.steps import MATRIX_QUANTITIES, StepProbe
+from course_lib.probes.steps import StepProbe
 
 __all__ = [
     "HEAD_QUANTITIES",
-    "MATRIX_QUANTITIES",
     "SEC_DIRECTIONS",
     "AttentionGradient",
     "AttentionSite",

@@ -1,4 +1,4 @@
-"""What an attention map shows: entropy, effective rank, the largest score."""
+"""Measures of an attention map: entropy, effective rank, the largest score."""
 
 from functools import lru_cache
 
@@ -7,20 +7,18 @@ from torch import Tensor
 
 
 def entropy(attention: Tensor, visible: Tensor) -> Tensor:
-    """Normalised attention entropy per query: of weights that are a distribution, which not all kinds are.
-
-    Softmax, uniform and focused linear attention give each query weights of at least 0 with sum 1. Those of a
-    sigmoid and of ReLU² have a sum of their own, which is part of what they say, and which may be 0; those of
-    identity (z/n) can be negative: none of the three has an entropy.
+    """Normalised attention entropy per query, for weights that are a distribution.
 
     H = −Σ A log A, divided by log(number of visible keys): 1 for a uniform row, 0 for a one-hot row.
+    Softmax, uniform and focused linear attention give each query weights of at least 0 with sum 1. Sigmoid
+    and ReLU² do not fix the sum, and identity (z/n) allows negative weights: these three have no entropy.
 
     Args:
         attention: (…, queries, keys), rows that sum to one.
         visible: bool (queries, keys), which keys a query sees.
 
     Returns:
-        (…, queries), NaN for queries that see a single key: they have no choice to make.
+        (…, queries), NaN for queries that see a single key.
     """
     h = torch.special.entr(attention).sum(-1)
     seen = visible.sum(-1)
@@ -28,9 +26,9 @@ def entropy(attention: Tensor, visible: Tensor) -> Tensor:
 
 
 def effective_rank(singular_values: Tensor) -> Tensor:
-    """exp of the entropy of σ/Σσ (Roy & Vetterli 2007): (…, n) → (…). No threshold to choose.
+    """exp of the entropy of σ/Σσ (Roy & Vetterli 2007): (…, n) → (…); 0 for a matrix of zeros.
 
-    A matrix of zeros has rank 0.
+    Unlike a count of large singular values, it needs no threshold.
     """
     total = singular_values.sum(-1, keepdim=True)
     p = singular_values / torch.where(total == 0, 1, total)
@@ -46,9 +44,9 @@ def attention_rank(attention: Tensor) -> Tensor:
 
 @lru_cache
 def uniform_rank(queries: int, causal: bool = True) -> float:
-    """Effective rank of uniform attention over `queries` tokens, the scale for all other maps.
+    """Effective rank of uniform attention over `queries` tokens.
 
-    About 0.42 of the queries at 32 and 0.33 at 64 for causal attention; 1 where all see all.
+    Causal: about 0.42 of the number of queries at 32 and 0.33 at 64. Not causal: 1.
     """
     rows = torch.ones(queries, queries, dtype=torch.float64)
     rows = rows.tril() if causal else rows
@@ -56,22 +54,22 @@ def uniform_rank(queries: int, causal: bool = True) -> float:
 
 
 FEW_KEYS = 0.25
-"""Share of the largest rank there could be that a map without a causal mask is compared with."""
+"""Share of the largest possible rank that a map without a causal mask is compared with."""
 
 
 def reference_rank(tokens: int, causal: bool, thin: int | None = None) -> float:
-    """The effective rank that an attention map of a model is quoted against.
+    """Effective rank with which a model's attention maps are compared.
 
-    Causal: that of uniform attention, which the mask alone makes 0.42 (32 tokens) to 0.33 (64) of full.
-    Not causal: a quarter (`FEW_KEYS`) of full. Uniform attention is no measure there: its map has the least
-    rank that a map can have, 1. What the number means: the rank of a sharp map is about the number of
-    different keys that its queries choose, all tokens if each chooses its own, 1 if all choose the same.
+    Causal: the rank of uniform attention (`uniform_rank`). Not causal: a quarter (`FEW_KEYS`) of the largest
+    possible rank, since uniform attention has the least possible rank there, 1. The rank of a sharp map is
+    about the number of different keys that its queries choose: `tokens` if each query chooses its own key, 1
+    if all choose the same key.
 
     Args:
-        tokens: that attention looks at; in windows, those of a window.
-        causal: whether a query sees only what came before.
-        thin: width of the factors of a map that is a product of two, as in linear attention, which is all
-            the rank it can have; None for no such limit.
+        tokens: number of tokens that attention looks at; for windows, the tokens of one window.
+        causal: whether a query sees only itself and earlier tokens.
+        thin: largest possible rank of a map that is a product of two thin factors (linear attention), which
+            is the factors' width; None for no such limit.
     """
     if causal:
         return uniform_rank(tokens)

@@ -1,4 +1,4 @@
-"""What the loss asks of attention's scores and of W_qᵀW_k: the gradients behind those of W_q and W_k."""
+"""Gradients of the loss with respect to attention's scores and to W_qᵀW_k."""
 
 import math
 from collections.abc import Callable
@@ -12,32 +12,32 @@ from course_lib.models.attention import Attention, attention_weights, visible_ke
 
 @dataclass(frozen=True)
 class AttentionGradient:
-    """The gradients of one layer's attention, and what it read."""
+    """The gradients of one attention layer, and its input."""
 
     attention: Attention
     tokens: Tensor
-    """What attention reads, behind its LayerNorm: (batch, tokens, d_model). Each sequence's is an Xᵀ."""
+    """Attention's input after its LayerNorm, Xᵀ of each sequence: (batch, tokens, d_model)."""
     scores: Tensor
-    """∂L/∂P of P = XᵀW_qᵀW_kX, without the factor 1/√head_dim: (batch, heads, queries, keys)."""
+    """∂L/∂P for P = XᵀW_qᵀW_kX, without the factor 1/√head_dim: (batch, heads, queries, keys)."""
 
     @property
     def product(self) -> Tensor:
-        """∂L/∂(W_qᵀW_k) = Σ X (∂L/∂P) Xᵀ over the batch: (heads, d_model, d_model)."""
+        """∂L/∂(W_qᵀW_k) = Σ X (∂L/∂P) Xᵀ, summed over the batch: (heads, d_model, d_model)."""
         return torch.einsum("bid,bhij,bje->hde", self.tokens, self.scores, self.tokens)
 
 
 def attention_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> list[AttentionGradient]:
-    """The gradients of every attention of one of our models, in order, at its present weights.
+    """The gradients of every `Attention` of a model, in order, at its present weights.
 
-    The parameters' own gradients are left as they are.
+    The parameters' `.grad` stay as they are.
 
     Args:
-        model: with modules of the class `Attention`, without windows or QK-norm, and of a kind whose
-            weights are made of P = XᵀW_qᵀW_kX (not "uniform" or "focused").
+        model: its `Attention` modules must compute scores P = XᵀW_qᵀW_kX: no windows, no QK-norm, and not of
+            the kind "uniform" or "focused".
         loss: runs the model and returns a loss, 0-dim.
 
     Raises:
-        ValueError: an attention is of another kind, or has windows or QK-norm.
+        ValueError: an attention has windows, QK-norm or one of these two kinds.
     """
     layers = [module for module in model.modules() if isinstance(module, Attention)]
     for layer in layers:
@@ -69,7 +69,7 @@ def attention_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> list[At
 
 
 def _score_gradient(layer: Attention, x: Tensor, above: Tensor) -> Tensor:
-    """∂L/∂P, from the gradient `above` of the layer's output: the layer once more, written out in full."""
+    """Repeat the layer in full, and return ∂L/∂P from `above`, the gradient of its output."""
     with torch.no_grad():
         q, k = layer.queries_and_keys(x)
         v = layer.split_heads(layer.w_v(x))

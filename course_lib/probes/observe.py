@@ -1,4 +1,4 @@
-"""Look at a model's attention from outside, through hooks; the model is never edited."""
+"""Observe a model's attention through hooks, without editing the model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,30 +32,30 @@ HEAD_QUANTITIES = {
     "qk_rank": "effective rank of W_qᵀW_k",
     "qk_sec": f"SEC({SEC_DIRECTIONS}) of W_qᵀW_k",
 }
-"""What is observed for each layer and head, and how a plot's axis calls it."""
+"""Quantities observed for each layer and head, with their axis labels in plots."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one look at a model shows."""
+    """The result of observing a model once."""
 
     quantities: dict[str, list[Tensor]]
     """Quantity → one tensor (heads,) per layer, on the model's device."""
     maps: list[Tensor]
-    """Attention of the first probe sequence, one tensor (heads, queries, keys) per layer."""
+    """Attention maps of the first probe sequence, one tensor (heads, queries, keys) per layer."""
 
 
 @torch.no_grad()
 def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Observation:
     """Run `inputs` through the model once and measure every site's attention and spectrum.
 
-    The model is seen as it evaluates, without dropout. Each quantity is the mean over the probe batch (the
-    largest value for `max_logit`); Swin's windows count as so many sequences. Entropy is NaN where weights
-    are no distribution (sigmoid, ReLU², identity). Of linear attention the map is the one that it implies,
-    φ(Q)φ(K)ᵀ with rows divided by their sums, without the convolution beside it.
+    The model runs in evaluation mode. Each quantity is the mean over the probe batch, `max_logit` the largest
+    value; each of Swin's windows counts as a sequence. Entropy is NaN for weights that are not a distribution
+    (sigmoid, ReLU², identity). The map of linear attention is the implied one: φ(Q)φ(K)ᵀ with rows divided
+    by their sums, without the convolution beside it.
 
-    Of a model that is sharded (FSDP2), all processes have to look at the same time; each runs the inputs
-    through it and gathers W_q and W_k of one layer after the other.
+    All processes must call it together for a sharded model (FSDP2). Each runs the inputs and gathers W_q and
+    W_k of one layer at a time.
     """
     observation = Observation({name: [] for name in HEAD_QUANTITIES}, [])
     for site, (logits, visible) in zip(sites, _scores(model, sites, inputs), strict=True):
@@ -66,9 +66,9 @@ def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Obs
 
 @torch.no_grad()
 def attention_maps(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> list[Tensor]:
-    """The whole attention of one run of `inputs`: (batch, heads, queries, keys) per site, without dropout.
+    """All attention maps for `inputs` in evaluation mode: (batch, heads, queries, keys) per site.
 
-    Swin's windows are a part of the batch: (images · windows, heads, queries, keys).
+    Swin's windows join the batch: (images · windows, heads, queries, keys).
     """
     return [
         attention_weights(logits, visible, site.kind)
@@ -77,7 +77,7 @@ def attention_maps(model: nn.Module, sites: list[AttentionSite], inputs: Tensor)
 
 
 def _scores(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Per site: scores (batch, heads, queries, keys), and which keys are visible, of a shape that fits."""
+    """Yield each site's scores (batch, heads, queries, keys) and, broadcastable, which keys are visible."""
     with _evaluating(model), _watching(model, sites) as (outputs, masks):
         model(inputs)
     for site in sites:
@@ -100,7 +100,7 @@ def _observe_attention(
     attention = attention_weights(logits, visible, site.kind)
     h = torch.full_like(attention[..., 0], torch.nan)
     if site.kind in DISTRIBUTIONS:
-        # A focused query without any score above zero has no weights: its row is no distribution.
+        # A focused query without a score above zero has a row of zeros, which has no entropy.
         h = torch.where(attention.sum(-1) == 0, h, entropy(attention, visible))
     into = observation.quantities
     into["entropy"].append(h.nanmean((0, 2)))
@@ -119,11 +119,11 @@ def _observe_spectrum(observation: Observation, site: AttentionSite, model: nn.M
 
 @torch.no_grad()
 def site_spectrum(site: AttentionSite, weight: Callable[[str], Tensor]) -> Tensor:
-    """Singular values of W_qᵀW_k of a layer's heads, in descending order: (heads, head_dim).
+    """Singular values of W_qᵀW_k per head of a layer, in descending order: (heads, head_dim).
 
     Args:
         site: the layer.
-        weight: gives the weight of a name, such as `model.get_parameter`.
+        weight: returns the weight with a name, such as `model.get_parameter`.
     """
     rows = [whole(weight(name)) for name in (site.w_q, site.w_k)]
     rows = [w.mT if site.transposed else w for w in rows]
@@ -133,7 +133,7 @@ def site_spectrum(site: AttentionSite, weight: Callable[[str], Tensor]) -> Tenso
 
 
 def _part(tensor: Tensor, site: AttentionSite, part: int, dim: int) -> Tensor:
-    """What belongs to the queries (part 0) or to the keys (1) of what may hold both, and more."""
+    """The queries' (0) or keys' (1) part of a tensor, if `site` says that it holds both."""
     return tensor.chunk(site.fused, dim)[part] if site.fused > 1 else tensor
 
 
@@ -145,7 +145,7 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode while the block runs, then every module as it was."""
+    """Put the model into evaluation mode, and afterwards every module back into its own."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -159,7 +159,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _watching(
     model: nn.Module, sites: list[AttentionSite]
 ) -> Iterator[tuple[dict[str, Tensor], dict[str | None, Tensor | None]]]:
-    """Collect what the sites' modules return, and the masks they are given; the hooks are then removed."""
+    """Collect the outputs and masks of the sites' modules through hooks, and remove the hooks afterwards."""
     outputs: dict[str, Tensor] = {}
     masks: dict[str | None, Tensor | None] = {}
 

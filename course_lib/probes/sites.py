@@ -1,4 +1,4 @@
-"""Where a model's attention is: in our models, in those of `transformers`, or described by hand."""
+"""Find a model's attention: in our models, in those of `transformers`, or as described by hand."""
 
 import math
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from course_lib.models.attention import Attention
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """Where one attention layer of a model is, by the names of its parts.
+    """One attention layer of a model, described by the names of its parts.
 
-    Works for models that are not ours: all it needs are the names of the q and k projections.
+    The names of the q and k projections suffice, so it also describes models that are not ours.
     """
 
     queries: str
-    """Module whose output are the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim),
-    where windows may stand behind the batch."""
+    """Module that returns the queries: (batch, tokens, d_model) or (batch, heads, tokens, head_dim). Windows
+    may follow the batch dimension."""
     keys: str
     w_q: str
     """Parameter W_q, (d_model, d_model), one row per query component."""
@@ -28,26 +28,26 @@ class AttentionSite:
     kind: str = "softmax"
     causal: bool = True
     fused: int = 1
-    """How many projections stand one after the other in the output and in the weight, queries first and keys
-    second: 3 where one module computes q, k and v (its name is then given for both)."""
+    """Number of projections in one module, queries first and keys second: 3 if it computes q, k and v.
+    `queries` and `keys` then both name this module."""
     transposed: bool = False
-    """Whether weights have one *column* per component, as GPT-2's Conv1D keeps them."""
+    """Whether weights have one *column* per component, as in GPT-2's Conv1D."""
     bias: str | None = None
-    """Module whose output is added to the scores, (heads, queries, keys) or with 1 or the batch before."""
+    """Module whose output is added to the scores: (heads, queries, keys), or with 1 or batch in front."""
     mask: str | None = None
-    """Module that is called with a mask, as its second argument or as `attention_mask`, (windows, queries,
-    keys), or with None: bool, true where a key is visible; or to be added to the scores, negative where a key
-    is hidden and 0 where it is visible."""
+    """Module that is called with a mask (windows, queries, keys) or None, as its second argument or as
+    `attention_mask`. A bool mask is true for visible keys. A number is added to the scores: 0 for visible
+    keys, negative for hidden ones."""
 
 
 def attention_sites(model: nn.Module) -> list[AttentionSite]:
     """The attention layers of a model, in its order.
 
-    Known are the course's models and, of `transformers` 5.10 or later, GPT-2, ViT and Swin, alone or inside a
-    larger model.
+    It recognises the course's models and GPT-2, ViT and Swin of `transformers` 5.10 or later, alone or inside
+    a larger model.
 
     Raises:
-        ValueError: no attention is recognised, or one that scales its scores by other than 1/√head_dim.
+        ValueError: no attention is recognised, or one scales its scores by another factor than 1/√head_dim.
     """
     sites = []
     for name, module in model.named_modules():
@@ -110,7 +110,7 @@ def _check_scale(name: str, module: Any) -> None:
         )
 
 
-# By the names of their classes: course_lib does not import transformers.
+# The keys are names of classes: course_lib does not import transformers.
 _KNOWN: dict[str, Callable[[str, Any], AttentionSite]] = {
     "GPT2Attention": _gpt2,
     "ViTAttention": _vit,

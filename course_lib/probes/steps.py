@@ -1,4 +1,4 @@
-"""How large a step is beside the matrix it moves, measured from outside, for any optimizer."""
+"""The size of an optimizer's step relative to its matrix, measured from outside."""
 
 from collections.abc import Mapping
 
@@ -12,15 +12,15 @@ MATRIX_QUANTITIES = {
     "weight_sigma": "σ₁(W)",
     "rho_applied": "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)",
 }
-"""What is measured for each matrix, and how a plot's axis calls it."""
+"""Quantities measured for each matrix, with their axis labels in plots."""
 
 
 class StepProbe:
-    """Measures one optimizer step: build it before the step, call `measure` after.
+    """Measures one optimizer step: build it before the step, and call `measure` after it.
 
     Args:
-        matrices: name → parameter with two or more dimensions; copied as they are now, of sharded ones
-            (FSDP2) the rows that are here.
+        matrices: name → parameter with two or more dimensions. They are copied as they are now; of sharded
+            ones (FSDP2), each process copies its own rows.
     """
 
     def __init__(self, matrices: Mapping[str, Tensor]) -> None:
@@ -31,11 +31,11 @@ class StepProbe:
     def measure(self, decay: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor]:
         """`MATRIX_QUANTITIES`, each (matrices,), in the order of the matrices.
 
-        Args:
-            decay: name → α·λ, the share by which the step shrank the matrix (decoupled weight decay);
-                it is no part of the update and is taken out before the ratio. None: nothing to take out.
+        All processes must call it for sharded matrices, which are gathered one shape at a time.
 
-        Sharded matrices are gathered, one shape after the other: all processes have to call it.
+        Args:
+            decay: name → α·λ, the share by which decoupled weight decay shrank the matrix. Decay is not part
+                of the update, so it is removed before the ratio is taken. None: no decay.
         """
         decay = decay or {}
         moved = {
@@ -48,7 +48,7 @@ class StepProbe:
 
 
 def _sigma_by_shape(matrices: Mapping[str, Tensor]) -> Tensor:
-    """σ₁ of each matrix, (matrices,); those of one shape are measured in one call."""
+    """σ₁ of each matrix, (matrices,), in one call per shape."""
     shapes: dict[torch.Size, list[str]] = {}
     for name, matrix in matrices.items():
         shapes.setdefault(matrix.shape, []).append(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.data import IGNORED, TextCorpus, load_corpus, load_text, make_task
+from course_lib.data import IGNORED, TextCorpus, files, load_corpus, load_text, make_task
 from course_lib.data.files import data_folder, read_compressed
 
 
@@ -103,9 +103,10 @@ def test_unknown_characters_and_tasks_and_texts():
 
 
 @pytest.fixture
-def copied(tmp_path):
+def copied(tmp_path, monkeypatch):
     for name in ("kjv.txt.xz", "manifest.json"):
         shutil.copy(data_folder() / name, tmp_path)
+    monkeypatch.setattr(files, "data_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -115,7 +116,7 @@ def test_a_corrupted_file(copied):
     raw[1000] ^= 1
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=r"kjv.txt.xz: SHA-256 is .* expected .*to restore it: ") as error:
-        read_compressed("kjv.txt.xz", copied)
+        read_compressed("kjv.txt.xz")
     assert "\n" not in str(error.value)
 
 
@@ -123,13 +124,13 @@ def test_a_truncated_file(copied):
     path = copied / "kjv.txt.xz"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"\(1000 bytes\), expected .*to restore it: "):
-        read_compressed("kjv.txt.xz", copied)
+        read_compressed("kjv.txt.xz")
 
 
 def test_a_missing_file(copied):
     (copied / "kjv.txt.xz").unlink()
     with pytest.raises(ValueError, match=r"kjv.txt.xz: expected a file of \d+ bytes.*to restore it: "):
-        read_compressed("kjv.txt.xz", copied)
+        read_compressed("kjv.txt.xz")
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps([])[:1]])
@@ -137,4 +138,4 @@ def test_a_broken_manifest(copied, content):
     manifest = copied / "manifest.json"
     manifest.unlink() if content is None else manifest.write_text(content)
     with pytest.raises(ValueError, match=r"manifest.json: expected the course's data manifest"):
-        read_compressed("kjv.txt.xz", copied)
+        read_compressed("kjv.txt.xz")
