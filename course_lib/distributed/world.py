@@ -10,6 +10,7 @@ the same ones in every row).
 All processes see the same folder: on several machines it has to be on a file system that they share.
 """
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +29,13 @@ T = TypeVar("T")
 
 _LET_GO = 0.1
 """Seconds until gloo's threads have surely let go of the last collective's tensors."""
+
+# Since torch 2.13 `broadcast_buffers` is called `forward_sync_buffers`; the old name warns there.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -111,7 +119,7 @@ class World:
         if self.size == 1 or self.sharded:
             return model
         # Buffers hold what never changes: where windows end, which offset is which.
-        return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
+        return DistributedDataParallel(model, find_unused_parameters=unused, **{_SYNC_BUFFERS: False})
 
     def mean(self, loss: Tensor) -> Tensor:
         """The mean of all processes' losses. All have to call it; the host waits for no accelerator."""

@@ -15,7 +15,7 @@ from course_lib.figures.map_charts import (
     uniform_rank_curve,
     weights_row,
 )
-from course_lib.figures.picture import finish, label, listed, panels
+from course_lib.figures.picture import LIMIT, Picture, finish, label, listed, panels
 from course_lib.figures.run_charts import (
     _history_finding,
     attention_maps,
@@ -123,6 +123,17 @@ def test_a_png_is_a_png_and_can_be_saved(drawn, tmp_path):
     drawn["weights"].save(tmp_path / "a.png")
     for raw in (drawn["weights"].png(), (tmp_path / "a.png").read_bytes()):
         assert raw.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_small_enough_to_be_committed(drawn, name):
+    assert len(drawn[name].png()) <= LIMIT
+
+
+def test_a_picture_that_cannot_be_compressed_becomes_coarser():
+    figure, ((axis,),) = panels(9, 6)
+    axis.imshow(np.random.default_rng(0).random((600, 900, 3)), aspect="auto")
+    assert len(Picture(figure, "Noise", "Noise everywhere").png()) <= LIMIT
 
 
 def test_titles_follow_the_data(runs):
