@@ -1,9 +1,8 @@
-"""Build the site: a book of the executed notebooks, in build/site.
+"""Build the site: a book of the notebooks with their outputs, as they are committed, in build/site.
 
     python -m book.build
 
-Notebooks are executed if what was kept of them does not hold any more (see book/execute.py). Nothing is
-fetched from a network, and a warning of Sphinx is an error.
+Nothing is executed, nothing is fetched from a network, and a warning of Sphinx is an error.
 """
 
 import re
@@ -14,13 +13,13 @@ from pathlib import Path
 import nbformat
 from sphinx.cmd.build import build_main
 
-from book.execute import ROOT, Execution, course, executed
 from book.opening import Opening, read_opening
+from book.outputs import ROOT, course
 from book.prepare import Page, prepare
 from book.tables import bench_table, experiments_table, notebooks_table, teachers_table
 
 BOOK = ROOT / "book"
-API = ("optim", "probes", "training", "models", "data", "lab", "exercises", "plots")
+API = ("optim", "probes", "models", "data", "runs", "studies", "distributed", "lab", "figures", "exercises")
 """Subpackages of course_lib, in the order in which a reader will want them."""
 SOURCE = ROOT / "build" / "source"
 SITE = ROOT / "build" / "site"
@@ -35,7 +34,7 @@ def binder_address(path: str) -> str:
     return f"{found[1]}?urlpath=lab/tree/{path}"
 
 
-def gather(executions: dict[Path, Execution]) -> None:
+def gather(notebooks: list[Path]) -> None:
     """Put together what Sphinx reads: the book's own pages, filled in, and a page for every notebook."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK / "pages", SOURCE)
@@ -43,11 +42,11 @@ def gather(executions: dict[Path, Execution]) -> None:
     extra.mkdir()
     shutil.copytree(ROOT / "notebooks" / "pictures", folder / "pictures")
     shutil.copytree(ROOT / "experiments" / "records", folder.parent / "experiments" / "records")
-    openings = [read_opening(path) for path in executions]
+    openings = [read_opening(path) for path in notebooks]
     pages: list[Page] = []
-    for opening, execution in zip(openings, executions.values(), strict=True):
+    for opening, path in zip(openings, notebooks, strict=True):
         address = binder_address(f"notebooks/{opening.stem}.ipynb")
-        pages.append(prepare(execution.notebook(), opening, address, extra))
+        pages.append(prepare(nbformat.read(path, as_version=4), opening, address, extra))
         nbformat.write(pages[-1].notebook, folder / f"{opening.stem}.ipynb")
     values = {
         "notebooks": notebooks_table(openings),
@@ -58,8 +57,6 @@ def gather(executions: dict[Path, Execution]) -> None:
         "api": "\n".join(f"api/{name}" for name in API),
         "binder": binder_address("notebooks/00_start_here.ipynb"),
         "total": str(sum(opening.minutes for opening in openings)),
-        "seconds": f"{sum(execution.seconds for execution in executions.values()):.0f}",
-        "megabytes": f"{max(execution.megabytes for execution in executions.values()):.0f}",
     }
     write_api_pages()
     for page in SOURCE.glob("*.md"):
@@ -101,14 +98,8 @@ def fill(text: str, values: dict[str, str], openings: list[Opening]) -> str:
 
 
 def main() -> int:
-    """Execute, gather, build; 1 if a notebook fails or Sphinx has something to say."""
-    executions = {}
-    for path in course():
-        executions[path] = executed(path)
-        if executions[path].problem:
-            print(f"{path.name}: {executions[path].problem}", file=sys.stderr)
-            return 1
-    gather(executions)
+    """Gather, build; 1 if Sphinx has something to say."""
+    gather(course())
     shutil.rmtree(SITE, ignore_errors=True)
     options = [
         "-W",

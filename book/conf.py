@@ -20,7 +20,7 @@ html_extra_path = [str(Path(__file__).parents[1] / "build" / "source" / "extra")
 html_show_sphinx = False
 html_copy_source = False
 
-nb_execution_mode = "off"  # they come executed
+nb_execution_mode = "off"  # they come with their outputs
 nb_ipywidgets_js = {}  # a page has no kernel, and fetches no script
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "deflist"]

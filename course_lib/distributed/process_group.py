@@ -10,11 +10,12 @@ every process has equally many sequences, and every sequence of a task has equal
 All processes see the same folder: on several machines it has to be on a file system that they share.
 """
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,13 @@ T = TypeVar("T")
 
 _LET_GO = 0.1
 """Seconds until gloo's threads have surely let go of the last collective's tensors."""
+
+# Since torch 2.13 `broadcast_buffers` is called `forward_sync_buffers`; the old name warns there.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -122,7 +130,8 @@ class ProcessGroup:
         if self.world_size == 1 or self.sharded:
             return model
         # Buffers hold what never changes: where windows end, which offset is which.
-        return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
+        buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
+        return DistributedDataParallel(model, find_unused_parameters=unused, **buffers)
 
     def all_reduce_mean(self, loss: Tensor) -> Tensor:
         """The mean of all processes' losses. All have to call it; the host waits for no accelerator."""

@@ -1,18 +1,33 @@
 """Sliders and buttons over a picture: move one, and the picture is drawn anew."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from course_lib.extras import pandas as pd
 from course_lib.figures.dot_rows import warning_chart
-from course_lib.figures.picture import Picture
+from course_lib.figures.picture import Picture, listed
+from course_lib.figures.static_display import with_fallback
 from course_lib.studies.alarms import ALARMS, warnings_of
 
 
-def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
-    """A widget with the sliders above the picture that `draw` makes of their values.
+@dataclass(frozen=True)
+class Explorer:
+    """Sliders over a picture; where nothing is live, the first picture and a sentence stand for them."""
+
+    widget: Any
+    """An ipywidget: the sliders, and below them the picture."""
+    first: Picture
+    sentence: str
+
+    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
+        return with_fallback(self.widget, self.first, self.sentence, **options)
+
+
+def explore(draw: Callable[..., Picture], **sliders: Any) -> Explorer:
+    """The sliders above the picture that `draw` makes of their values.
 
     An error in `draw` is shown in the picture's place; the first drawing raises it.
 
@@ -24,16 +39,17 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
 
     view = ipywidgets.HTML()
 
-    def picture() -> str:
-        return draw(**{name: slider.value for name, slider in sliders.items()}).html()
+    def picture() -> Picture:
+        return draw(**{name: slider.value for name, slider in sliders.items()})
 
     def moved(_: Any) -> None:
         try:
-            view.value = picture()
+            view.value = picture().html()
         except Exception as error:
             view.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
 
-    view.value = picture()
+    first = picture()
+    view.value = first.html()
     for slider in sliders.values():
         slider.style.description_width = "initial"  # else a long name is cut off
         slider.observe(moved, "value")
@@ -41,10 +57,12 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Any:
     rows = [slider for slider in sliders.values() if slider not in buttons]
     if buttons:
         rows.append(ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"}))
-    return ipywidgets.VBox([*rows, view])
+    names = [slider.description or name for name, slider in sliders.items()]
+    sentence = f"Run this cell to move the sliders: {listed(names)}."
+    return Explorer(ipywidgets.VBox([*rows, view]), first, sentence)
 
 
-def alarm_sliders(signals: pd.DataFrame) -> Any:
+def alarm_sliders(signals: pd.DataFrame) -> Explorer:
     """A slider for each alarm's threshold above the picture of when the alarms go off.
 
     Args:

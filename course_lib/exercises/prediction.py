@@ -47,8 +47,20 @@ class Prediction:
         head = ipywidgets.HTML(f"<b>Your prediction.</b> {escape(self.question)}")
         return ipywidgets.VBox([head, self._buttons])
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.widget()._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
+        live = self.widget()._repr_mimebundle_(**options)
+        return {**live, "text/plain": repr(self), "text/html": self._static_html()}
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"Your prediction. {self.question}", *(f"○ {text}" for text in self.options.values())]
+        )
+
+    def _static_html(self) -> str:
+        """What is shown where nothing is live."""
+        items = "".join(f"<li>{escape(text)}</li>" for text in self.options.values())
+        head = f"<p><b>Your prediction.</b> {escape(self.question)}</p>"
+        return f"{head}<ul>{items}</ul><p><em>Run this cell to choose.</em></p>"
 
     def beside(self, outcome: str, measured: str = "") -> "Outcome":
         """The reader's answer beside the outcome (the key of the option that came true)."""

@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from course_lib.figures.palette import REFERENCE_COLOR
 
 SMOOTHING = 9
 """Steps that a drawn training loss is averaged over."""
+LIMIT = 60_000
+"""Bytes that the PNG file of a picture may take: notebooks are committed with their pictures."""
 _DOTS = 170  # per inch: sharp on a screen that doubles its pixels
+_TRIES = ((170, 128), (170, 32), (120, 64), (100, 32), (70, 32), (40, 16))
+"""Dots per inch and colours, tried in turn until the file is small enough."""
 _PIXELS = 85  # of the page per inch of the figure
 
 
@@ -30,9 +35,17 @@ class Picture:
     alt: str
 
     def png(self) -> bytes:
-        """The figure as a PNG file."""
-        file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=_DOTS)
+        """The figure as a PNG file with a palette, as sharp as `LIMIT` bytes allow."""
+        drawn_at, image = 0, None
+        for dots, colors in _TRIES:
+            if image is None or dots != drawn_at:
+                drawn, drawn_at = io.BytesIO(), dots
+                self.figure.savefig(drawn, format="png", dpi=dots)
+                image = Image.open(drawn).convert("RGB")
+            file = io.BytesIO()
+            image.quantize(colors, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
+            if file.tell() <= LIMIT:
+                break
         return file.getvalue()
 
     def html(self) -> str:

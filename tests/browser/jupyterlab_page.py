@@ -63,6 +63,7 @@ def serve(folder: Path, program: str = "jupyterlab") -> Iterator[str]:
     command = [program, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    command += ["--KernelManager.transport_encryption=auto"]  # as `make lab` does
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")

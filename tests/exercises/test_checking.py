@@ -202,6 +202,8 @@ def test_a_prediction_shows_its_choices_as_a_widget():
     bundle = Prediction("What?", {"a": "Up."})._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "application/vnd.jupyter.widget-view+json" in data
+    assert "<li>Up.</li>" in data["text/html"], "where nothing is live"
+    assert data["text/plain"] == "Your prediction. What?\n○ Up."
 
 
 def test_exploring_draws_anew_and_shows_errors():
@@ -213,7 +215,11 @@ def test_exploring_draws_anew_and_shows_errors():
         return weights_row((torch.tensor([0.0, 1.0]) / temperature).softmax(0), ["a", "b"])
 
     slider = FloatSlider(1.0, min=0.1, max=10)
-    view = explore(draw, temperature=slider).children[-1]
+    explorer = explore(draw, temperature=slider)
+    static = explorer._repr_mimebundle_()
+    assert static["text/plain"] == "Run this cell to move the sliders: temperature."
+    assert 'alt="Bars' in static["text/html"]
+    view = explorer.widget.children[-1]
     first = view.value
     slider.value = 0.5
     assert view.value != first
@@ -230,7 +236,7 @@ def test_buttons_stand_in_one_row_above_the_picture():
 
     buttons = {name: widgets.ToggleButton(description=name) for name in ("cold", "hot")}
     slider = widgets.FloatSlider(1.0, min=0.1, max=9)
-    rows = explore(draw, temperature=slider, **buttons).children
+    rows = explore(draw, temperature=slider, **buttons).widget.children
     assert [type(row).__name__ for row in rows] == ["FloatSlider", "HBox", "HTML"]
     assert rows[1].children == tuple(buttons.values())
     first = rows[2].value

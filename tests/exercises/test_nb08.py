@@ -181,7 +181,7 @@ def test_no_alarm_is_not_yet(answer):
 
 
 def test_sliders_move_the_alarms():
-    box = alarm_sliders(UNSEEN)
+    box = alarm_sliders(UNSEEN).widget
     *sliders, view = box.children
     assert [s.value for s in sliders] == [a.threshold for a in ALARMS.values()]
     before = view.value

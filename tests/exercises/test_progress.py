@@ -147,8 +147,9 @@ assert result.passed
 KERNEL = f"""
 import nbformat
 from nbclient import NotebookClient
+from book.outputs import ENCRYPTED
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({ANSWER!r})])
-NotebookClient(notebook, kernel_name="python3").execute()
+NotebookClient(notebook, kernel_name="python3", config=ENCRYPTED).execute()
 """
 
 

@@ -9,7 +9,7 @@ from course_lib import Run, preset
 from course_lib.figures.curves import _history_finding, loss_curves, probe_history
 from course_lib.figures.dot_rows import controls_chart, first_signs
 from course_lib.figures.map_images import _places_finding, attention_maps, entropy_beside_rank, weights_row
-from course_lib.figures.picture import finish, label, listed, panels, smooth
+from course_lib.figures.picture import LIMIT, Picture, finish, label, listed, panels, smooth
 from course_lib.figures.sweeps import concentration, scale_is_inverse_temperature, uniform_rank_curve
 from course_lib.studies.map_measures import map_place
 
@@ -110,6 +110,17 @@ def test_a_png_is_a_png_and_can_be_saved(drawn, tmp_path):
     drawn["weights"].save(tmp_path / "a.png")
     for raw in (drawn["weights"].png(), (tmp_path / "a.png").read_bytes()):
         assert raw.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_small_enough_to_be_committed(drawn, name):
+    assert len(drawn[name].png()) <= LIMIT
+
+
+def test_a_picture_that_cannot_be_compressed_becomes_coarser():
+    figure, ((axis,),) = panels(9, 6)
+    axis.imshow(np.random.default_rng(0).random((600, 900, 3)), aspect="auto")
+    assert len(Picture(figure, "Noise", "Noise everywhere").png()) <= LIMIT
 
 
 def test_titles_follow_the_data(runs):

@@ -47,7 +47,7 @@ class Page:
         if folder is None:
             pytest.skip(f"no ipykernel {version} in {FOLDER.relative_to(ROOT)}: `make kernels` installs it")
         self.version = version
-        self.manager = KernelManager(kernel_name="python3")
+        self.manager = KernelManager(kernel_name="python3", transport="ipc")  # encryption is new in 7
         path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.manager.start_kernel(env=os.environ | {"PYTHONPATH": path, "COURSE_LIB_PROGRESS": "off"})
         self.client = self.manager.client()

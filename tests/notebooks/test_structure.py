@@ -8,6 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from book.outputs import problems
+from tests.notebooks.nbval_rules import IGNORE_NUMBERS
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 25
@@ -44,11 +47,10 @@ def test_it_is_a_valid_notebook_with_a_kernel_that_every_reader_has(path):
     assert len(set(ids)) == len(ids)
 
 
-def test_outputs_are_stripped(path):
-    for cell in cells(path, "code"):
-        assert cell.outputs == []
-        assert cell.execution_count is None
-        assert cell.metadata == {}
+def test_outputs_are_there_small_and_without_what_differs_from_run_to_run(path):
+    assert problems(nbformat.read(path, as_version=4)) == []
+    # nbval compares nothing where a whole notebook has no outputs.
+    assert any(cell.outputs for cell in cells(path, "code"))
 
 
 def test_cells_are_short(path):
@@ -59,7 +61,20 @@ def test_cells_are_short(path):
 
 def test_no_cell_is_excused_from_running(path):
     tags = {tag for cell in cells(path) for tag in cell.metadata.get("tags", [])}
-    assert not tags & {"nbval-skip", "raises-exception", "nbval-ignore-output", "skip-execution"}
+    assert tags <= {IGNORE_NUMBERS, "nbval-ignore-output"}
+
+
+def test_most_outputs_are_compared_and_few_are_ignored(path):
+    shown = [cell.metadata.get("tags", []) for cell in cells(path, "code") if cell.outputs]
+    assert sum("nbval-ignore-output" in tags for tags in shown) <= 1
+    assert sum(not tags for tags in shown) >= len(shown) / 3
+
+
+def test_a_cell_that_is_excused_has_an_output(path):
+    assert [cell.id for cell in cells(path, "code") if cell.metadata.get("tags") and not cell.outputs] == []
+
+
+def test_no_cell_is_excused_by_a_comment(path):
     text = "\n".join(code(path)).upper()
     assert "NBVAL" not in text
     assert "PYTEST_VALIDATE_IGNORE" not in text
