@@ -12,7 +12,7 @@ STEMS = ("patch", "conv")
 
 
 def check_patch(image_size: int, patch: int, stem: str) -> None:
-    """Raise a ValueError unless patches of that size fill an image, in pixels, and the stem can make them."""
+    """Refuse a patch size (pixels) that does not divide the image or that the stem cannot make."""
     checks.choice("stem", stem, STEMS)
     if image_size % checks.count("patch", patch):
         near = checks.nearest_divisor(image_size, patch)

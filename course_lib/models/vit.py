@@ -70,7 +70,7 @@ class ViT(nn.Module):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """Tokens that the attention of each block looks at: the class token, then the patches by rows."""
+        """Number of tokens in each block's attention: the class token and the patches, row by row."""
         return ((self.config.image_size // self.config.patch) ** 2 + 1,) * self.config.layers
 
     def forward(self, images: Tensor) -> Tensor:

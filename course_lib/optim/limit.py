@@ -153,7 +153,7 @@ class Chunk:
             self._low.zero_()  # changed from outside: σ₁(W) is unknown
 
     def _limit(self, norm: Tensor, scale: Tensor | None) -> None:
-        """Compute `rho`, `factor` and `bound` from `norm`, ‖D‖_F (matrices,).
+        """Compute `rho_requested`, `factor` and `is_cut` from `norm`, ‖D‖_F (matrices,).
 
         `scale`, (matrices,), is what `rescale` has divided D by.
         """
@@ -171,7 +171,7 @@ class Chunk:
             scale = torch.ones_like(norm) if scale is None else scale
             self._weight, moved = self._sigmas(norm, scale)
         self.rho_requested = moved / self._weight.clamp(min=SIGMA_FLOOR)
-        # NaN is no reason to cut: it shows, as it does without a bound.
+        # False for NaN, which passes as without a bound.
         self.is_cut = self.rho_requested > self._tau
         self.factor = torch.where(self.is_cut, self._tau / self.rho_requested, 1.0)
 
@@ -230,7 +230,7 @@ class Chunk:
         self._cold = False
 
     def reports(self) -> Iterator[tuple[Member, tuple[Tensor, Tensor, Tensor]]]:
-        """Yield each parameter's `rho`, `factor` and `bound` of the last step, if there was one."""
+        """Yield each member's `rho_requested`, `factor` and `is_cut` of the last step, if there was one."""
         row = 0
         for stack in self.stacks if len(self.rho_requested) else ():
             parts = stack.split[1]

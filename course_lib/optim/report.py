@@ -1,4 +1,4 @@
-"""What the bound did in a step."""
+"""Reports of what the bound did in a step."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,25 @@ from course_lib.deprecated import renamed
 @renamed(rho="rho_requested", bound="cut")
 @dataclass(frozen=True)
 class StepReport:
-    """What the bound did to a parameter in the last step: 0-dim tensors on its device, (parts,) if split."""
+    """What the bound did to one parameter in the last step: 0-dim tensors on its device, or (parts,)."""
 
     rho_requested: Tensor
-    """ρ of the step as asked for, before the cut: σ₁(D)/σ₁(W). `AdamW2`'s D is αΔW with the learning rate of
-    the group; `SpectralBound`'s is the whole step that the inner optimizer made. On the CPU, where an upper
-    bound of ρ is enough to see that it does not exceed τ, this is the upper bound."""
+    """ρ = σ₁(D)/σ₁(W) before the cut. `AdamW2`'s D is αΔW with the group's learning rate; `SpectralBound`'s D
+    is the inner optimizer's whole step. On the CPU it may be an upper bound of ρ, if that is at most τ."""
     factor: Tensor
-    """Share of the step that was kept, in (0, 1]."""
+    """The kept share of the step, in (0, 1]."""
     cut: Tensor
-    """bool: whether ρ exceeded τ, so that the step was cut."""
+    """bool: whether ρ exceeded τ and the step was cut."""
 
     @property
     def rho_applied(self) -> Tensor:
-        """ρ of the step that was made, after the cut."""
+        """ρ after the cut."""
         return self.factor * self.rho_requested
 
 
 @dataclass(frozen=True)
 class BoundReport(StepReport):
-    """A `StepReport` of `AdamW2`, which cuts a step by a smaller learning rate."""
+    """A `StepReport` of `AdamW2`, which cuts a step through its learning rate."""
 
     lr: Tensor
-    """α, the learning rate used: `factor` times the one that was asked for."""
+    """α, the applied learning rate: `factor` times the requested one."""

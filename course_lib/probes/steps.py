@@ -8,12 +8,6 @@ from torch import Tensor
 from course_lib.distributed.sharding import whole
 from course_lib.probes.spectrum import sigma_max
 
-MATRIX_QUANTITIES = {
-    "weight_sigma": "σ₁(W)",
-    "rho_applied": "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)",
-}
-"""Quantities measured for each matrix, with their axis labels in plots."""
-
 
 class StepProbe:
     """Measures one optimizer step: build it before the step, and call `measure` after it.
@@ -29,7 +23,7 @@ class StepProbe:
 
     @torch.no_grad()
     def measure(self, decay: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor]:
-        """`MATRIX_QUANTITIES`, each (matrices,), in the order of the matrices.
+        """`weight_sigma`, σ₁(W) before the step, and `rho_applied`, α σ₁(ΔW)/σ₁(W): (matrices,) each.
 
         All processes must call it for sharded matrices, which are gathered one shape at a time.
 
