@@ -105,7 +105,14 @@ def _site(layer: int) -> AttentionSite:
     return AttentionSite(name, name, f"{name}.weight", f"{name}.weight", heads=_HEADS, fused=3)
 
 
-@checker("Where attention is")
+def _names() -> tuple[set[str], set[str]]:
+    """The modules and the parameters of `Stranger`."""
+    with torch.device("meta"):
+        model = Stranger()
+    return set(dict(model.named_modules())), set(dict(model.named_parameters()))
+
+
+@checker("Where attention is", prepare=_names)
 def check_sites(answer: Any) -> str:
     """A list of the `AttentionSite` of every layer of `Stranger`."""
     if isinstance(answer, AttentionSite):
@@ -121,9 +128,7 @@ def check_sites(answer: Any) -> str:
         raise Wrong(
             f"the list has {len(sites)}, the model {_LAYERS} layers: expected one for each, in order."
         )
-    with torch.device("meta"):  # for its names alone
-        model = Stranger()
-    modules, parameters = set(dict(model.named_modules())), set(dict(model.named_parameters()))
+    modules, parameters = _names()
     for layer, site in enumerate(sites):
         _check_site(layer, site, modules, parameters)
     return "with these the probes read a model that they have never seen."
