@@ -9,22 +9,38 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
 
+_PLOTS = {
+    "attention": "map_images sweeps",
+    "bound": "curves spectra dot_rows",
+    "compare": "comparison",
+    "images": "map_images sweeps",
+    "own_code": "curves",
+    "rescue": "sweeps dot_rows heat_table",
+    "runs": "curves map_images dot_rows",
+    "spectrum": "spectra link_curves",
+    "taming": "sweeps curves dot_rows",
+    "windows": "window_images",
+}
 MOVED = {
     "course_lib.sharding": "course_lib.distributed.sharding",
     "course_lib.training": "course_lib.runs",
     "course_lib.training.code": "course_lib.runs.to_script",
-    "course_lib.training.compare": "course_lib.studies.compare_arms",
+    "course_lib.training.compare": "course_lib.studies.compare_arms course_lib.studies.arms",
     "course_lib.training.distributed": "course_lib.distributed.process_group",
     "course_lib.training.rescue": "course_lib.studies.rescue",
     "course_lib.training.surgery": "course_lib.studies.surgery",
     "course_lib.training.warning": "course_lib.studies.alarms",
     "course_lib.plots": "course_lib.figures",
+    **{
+        f"course_lib.plots.{old}": " ".join(f"course_lib.figures.{name}" for name in new.split())
+        for old, new in _PLOTS.items()
+    },
     "course_lib.probes.attention": "course_lib.probes.attention_maps",
     "course_lib.probes.floor": "course_lib.probes.entropy_bound",
     "course_lib.models.groups": "course_lib.models.parameter_groups",
     "course_lib.data.text": "course_lib.data.corpus",
 }
-"""Old path → new one. A module below an old package that is not named here kept its name."""
+"""Old path → new ones. A module below an old package that is not named here kept its name."""
 
 
 class _OldPaths(MetaPathFinder, Loader):
@@ -43,7 +59,8 @@ class _OldPaths(MetaPathFinder, Loader):
             stacklevel=2,
         )
         old = ModuleType(spec.name)
-        old.__dict__.update(vars(import_module(new)))
+        for module in new.split():
+            old.__dict__.update(vars(import_module(module)))
         return old
 
     def exec_module(self, module: ModuleType) -> None:

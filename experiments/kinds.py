@@ -5,30 +5,31 @@ a share of what it was at first, which `course_lib.runs.verdict` compares with `
 """
 
 import pandas as pd
+from command import outcome, parser, trained
 
-from course_lib import Run, preset
+from course_lib import preset
 from course_lib.runs.verdict import LOW_SPECTRUM
-from course_lib.studies.compare_arms import arm_config
+from course_lib.studies.arms import arm_config
 
 KINDS = ("sigmoid", "relu2", "identity", "focused", "softmax")
 RATES = (1e-2, 5e-2)
 ARMS = ("adamw", "adamw-warmup")
 
 
-def main():
+def main() -> None:
+    options = parser(__doc__, seeds=[0]).parse_args()
     rows = []
     for kind in KINDS:
         for lr in RATES:
             for arm in ARMS:
-                run = Run(arm_config(preset("copy", attention=kind, lr=lr, probe_every=50), arm))
-                for _ in run:
-                    pass
-                verdict = run.verdict()
-                spectrum = [round(layer.spectrum, 2) for layer in verdict.layers]
-                rows.append((kind, lr, arm, round(verdict.loss, 2), verdict.name, *spectrum))
-    table = pd.DataFrame(rows, columns=["kind", "lr", "arm", "loss", "verdict", "layer 1", "layer 2"])
-    print(f"copy, seed 0; low: below {LOW_SPECTRUM:.2f}")
-    print(table.to_string(index=False))
+                for seed in options.seeds:
+                    base = preset("copy", attention=kind, lr=lr, seed=seed, probe_every=50)
+                    run = trained(arm_config(base, arm))
+                    layers = enumerate(run.verdict().layers, 1)
+                    ranks = {f"layer {i}": round(layer.spectrum, 2) for i, layer in layers}
+                    rows.append({"kind": kind, "lr": lr, "arm": arm, "seed": seed, **outcome(run), **ranks})
+    print(f"copy; low: below {LOW_SPECTRUM:.2f}")
+    print(pd.DataFrame(rows).to_string(index=False))
 
 
 if __name__ == "__main__":

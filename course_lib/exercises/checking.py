@@ -7,7 +7,9 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import islice
+from time import monotonic, process_time
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from course_lib.exercises.progress import record
 from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 
 SECONDS = 5.0
-"""What an answer may take: far more than any right one needs."""
+"""What an answer may compute for: far more than any right one needs."""
+WAITS = 12
+"""Times as long an answer may take that does not compute, or that shares a busy machine."""
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +69,11 @@ def checker(
 
             thread = threading.Thread(target=work, daemon=True, name=f"check {exercise}")
             thread.start()
-            thread.join(SECONDS)
+            start, computed = monotonic(), process_time()
+            while thread.is_alive() and process_time() < computed + SECONDS:
+                if monotonic() > start + WAITS * SECONDS:
+                    break
+                thread.join(0.1)
             if outcome:
                 return _kept(outcome[0], check.__name__)
             _stop(thread)
@@ -230,6 +238,57 @@ def judge_claims(
         raise Wrong(refuted[wrong[0]])
     if missing := sorted(set(missed) - given):
         raise Wrong("nothing wrong so far, but " + missed[missing[0]])
+
+
+def judge_cases(
+    answer: Any,
+    right: Mapping[str, str],
+    read: Callable[[Any], str],
+    why: Mapping[tuple[str, str], str],
+    what: str,
+    otherwise: str = "",
+) -> None:
+    """Whether an answer has the right word for each of several cases.
+
+    Args:
+        answer: a dictionary case → word.
+        right: case → its word.
+        read: makes one of the known words of what a reader wrote.
+        why: (case, word) → what speaks against this word there.
+        what: what a word is called, such as "verdict".
+        otherwise: a message for words that `why` does not have; {case} and {word} are filled in.
+
+    Raises:
+        NotYet: there is no answer.
+        Wrong: a word is wrong, unknown or missing.
+    """
+    if not isinstance(answer, Mapping):
+        example = next(iter(right.values()))
+        raise Wrong(f"expected a dictionary such as {{'A': {example!r}, …}}.")
+    given = {str(case).strip().upper(): word for case, word in answer.items()}
+    missing = [case for case in right if given.get(case) in (None, Ellipsis, "", "…", "...")]
+    if len(missing) == len(right):
+        raise NotYet
+    for case, expected in right.items():
+        if case in missing:
+            raise Wrong(f"run {case} has no {what} yet.")
+        word = read(given[case])
+        if word != expected:
+            raise Wrong(why.get((case, word)) or otherwise.format(case=case, word=word))
+
+
+def known_word(value: Any, words: Iterable[str], message: str) -> str:
+    """The word that a reader means: written out, begun, or with a slip.
+
+    Raises:
+        Wrong: it is none of them; `message` says so.
+    """
+    text = str(value).strip().lower().replace("τ", "tau")
+    names = tuple(words)
+    near = [name for name in names if text and name.startswith(text)] or get_close_matches(text, names, n=1)
+    if not near:
+        raise Wrong(message)
+    return near[0]
 
 
 def _short(value: Any) -> str:

@@ -1,13 +1,19 @@
 """Exercises of notebook 00: a warmup, and verdicts."""
 
 import math
-from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, close, numbers
+from course_lib.exercises.checking import (
+    Wrong,
+    call,
+    checker,
+    close,
+    judge_cases,
+    known_word,
+    numbers,
+)
 from course_lib.extras import pandas as pd
 
 _WARMUP = 100
@@ -93,26 +99,10 @@ _WHY = {
 @checker("Verdicts")
 def check_verdicts(answer: Any) -> str:
     """A dictionary run → verdict for `VERDICT_CASES`."""
-    if not isinstance(answer, Mapping):
-        raise Wrong("expected a dictionary such as {'A': 'healthy', …}.")
-    given = {str(k).strip().upper(): v for k, v in answer.items()}
-    missing = [run for run in _RIGHT if given.get(run) in (None, Ellipsis, "", "…", "...")]
-    if len(missing) == len(_RIGHT):
-        raise NotYet
-    for run, right in _RIGHT.items():
-        if run in missing:
-            raise Wrong(f"run {run} has no verdict yet.")
-        name = _verdict_name(given[run])
-        if name != right:
-            default = f"{run} is not “{name}”. Ask first: is its loss below the reference? Then: is it sharp?"
-            raise Wrong(_WHY.get((run, name), default))
+    otherwise = "{case} is not “{word}”. Ask first: is its loss below the reference? Then: is it sharp?"
+    judge_cases(answer, _RIGHT, _verdict_name, _WHY, "verdict", otherwise)
     return "first the loss (has it learnt?), then the entropy (is it sharp?), then the rank (of what use?)."
 
 
 def _verdict_name(value: Any) -> str:
-    text = str(value).strip().lower()
-    starts = [name for name in _NAMES if name.startswith(text)]
-    near = starts or get_close_matches(text, _NAMES, n=1)
-    if not near:
-        raise Wrong(f"{value!r} is no verdict: expected one of {', '.join(_NAMES)}.")
-    return near[0]
+    return known_word(value, _NAMES, f"{value!r} is no verdict: expected one of {', '.join(_NAMES)}.")

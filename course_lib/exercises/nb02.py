@@ -1,12 +1,11 @@
 """Exercises of notebook 02: a rule for verdicts, a control, and what a table supports."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
 from course_lib import checks
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims, known_word
 from course_lib.models import GROUPS
 from course_lib.runs import RunConfig, preset
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
@@ -115,11 +114,7 @@ def check_rule(answer: Any) -> str:
 
 def _verdict(value: Any) -> str:
     names = ("healthy", "benign collapse", "malignant collapse", "stalled")
-    text = str(value).strip().lower()
-    near = [n for n in names if text and n.startswith(text)] or get_close_matches(text, names, n=1)
-    if not near:
-        raise Wrong(f"it returns {value!r}: expected one of {', '.join(names)}.")
-    return near[0]
+    return known_word(value, names, f"it returns {value!r}: expected one of {', '.join(names)}.")
 
 
 # --- a control ----------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Exercises of notebook 09: what was cut, where attention is, and first aid for a crashed run."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -9,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, close, numbers
+from course_lib.exercises.checking import (
+    NotYet,
+    Wrong,
+    call,
+    checker,
+    close,
+    judge_cases,
+    known_word,
+    numbers,
+)
 from course_lib.extras import pandas as pd
 from course_lib.optim import BoundReport
 from course_lib.probes import AttentionSite
@@ -105,7 +113,14 @@ def _site(layer: int) -> AttentionSite:
     return AttentionSite(name, name, f"{name}.weight", f"{name}.weight", heads=_HEADS, fused=3)
 
 
-@checker("Where attention is")
+def _names() -> tuple[set[str], set[str]]:
+    """The modules and the parameters of `Stranger`."""
+    with torch.device("meta"):
+        model = Stranger()
+    return set(dict(model.named_modules())), set(dict(model.named_parameters()))
+
+
+@checker("Where attention is", prepare=_names)
 def check_sites(answer: Any) -> str:
     """A list of the `AttentionSite` of every layer of `Stranger`."""
     if isinstance(answer, AttentionSite):
@@ -121,9 +136,7 @@ def check_sites(answer: Any) -> str:
         raise Wrong(
             f"the list has {len(sites)}, the model {_LAYERS} layers: expected one for each, in order."
         )
-    with torch.device("meta"):  # for its names alone
-        model = Stranger()
-    modules, parameters = set(dict(model.named_modules())), set(dict(model.named_parameters()))
+    modules, parameters = _names()
     for layer, site in enumerate(sites):
         _check_site(layer, site, modules, parameters)
     return "with these the probes read a model that they have never seen."
@@ -205,25 +218,9 @@ _WHY = {
 @checker("First aid")
 def check_first_aid(answer: Any) -> str:
     """A dictionary run → remedy for `PATIENTS`."""
-    if not isinstance(answer, Mapping):
-        raise Wrong("expected a dictionary such as {'A': 'leave it alone', …}.")
-    given = {str(k).strip().upper(): v for k, v in answer.items()}
-    missing = [run for run in _RIGHT if given.get(run) in (None, Ellipsis, "", "…", "...")]
-    if len(missing) == len(_RIGHT):
-        raise NotYet
-    for run, right in _RIGHT.items():
-        if run in missing:
-            raise Wrong(f"run {run} has no remedy yet.")
-        name = _remedy(given[run])
-        if name != right:
-            raise Wrong(_WHY[run, name])
+    judge_cases(answer, _RIGHT, _remedy, _WHY, "remedy")
     return "the steps first, then τ, and attention only where it is ill."
 
 
 def _remedy(value: Any) -> str:
-    text = str(value).strip().lower().replace("τ", "tau")
-    starts = [name for name in REMEDIES if text and name.startswith(text)]
-    near = starts or get_close_matches(text, REMEDIES, n=1)
-    if not near:
-        raise Wrong(f"{value!r} is no remedy: expected one of {', '.join(REMEDIES)}.")
-    return near[0]
+    return known_word(value, REMEDIES, f"{value!r} is no remedy: expected one of {', '.join(REMEDIES)}.")

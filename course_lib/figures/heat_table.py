@@ -29,7 +29,8 @@ def surgery_chart(frame: pd.DataFrame, reference: Baseline) -> Picture:
         reference: the line below which a run has learnt.
     """
     table = surgery_table(frame)
-    cells = table.fillna({"factor": 0}).set_index(["group", "operation", "factor"])
+    single = table[table["group"].isin(GROUPS)].fillna({"factor": 0})
+    cells = single.set_index(["group", "operation", "factor"])
     groups = [group for group in GROUPS if group in set(table["group"])]
     shown = [column for column in _COLUMNS if any((group, *column) in cells.index for group in groups)]
     figure, ((axis,),) = panels(1.45 * len(shown) + 2.6, 0.5 * len(groups) + 1.9)

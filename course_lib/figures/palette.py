@@ -6,6 +6,7 @@ from typing import Any
 from course_lib.studies.arms import ARMS, COLOURS, MAIN_ARMS
 
 ARM_COLORS = {name: ARMS[name].colour for name in MAIN_ARMS}
+ARM_LABELS = {name: ARMS[name].label for name in MAIN_ARMS}
 LAYER_COLORS = [COLOURS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
 """For lines of single layers, in order."""
 REFERENCE_COLOR = "#767676"

@@ -1,10 +1,7 @@
 """Solutions of 08 · Rewind and rescue. Run it as it is, or paste each part into its cell."""
 
-from pathlib import Path
-
-import pandas as pd
-
 from course_lib.exercises import check_alarm, check_border, check_carriers
+from course_lib.studies.results import read_results
 
 # --- Exercise 1 · Find the border ----------------------------------------------------------------
 # `low` is always saved and `high` never is. Halving what lies between them takes about log₂(steps) trials.
@@ -30,13 +27,12 @@ print(check_border(last_saved))
 # Scores, σ₁, SEC and low entropy come in runs that learn, too, only later. ρ does not, and it is there before
 # the bound is too late. The rank of the map keeps still as well, but it falls a few steps after the border.
 
-records = Path(__file__).parents[2] / "experiments" / "records"
-signals = pd.read_csv(records / "signals.csv", comment="#")
+signals = read_results("signals")
 copy = signals[signals["preset"] == "copy"]
 unseen = copy[copy["seed"] > 2]
 
-rescues = pd.read_csv(records / "rescue.csv", comment="#")
-saved = rescues[(rescues["preset"] == "copy") & (rescues["cure"] == "τ = 0.05") & rescues["saved"]]
+rescues = read_results("rescue")
+saved = rescues[(rescues["preset"] == "copy") & (rescues["cure"] == "bound") & rescues["saved"]]
 
 my_alarm = {"rho_applied": 1.0}
 print(check_alarm(my_alarm, unseen, by=int(saved["step"].max())))

@@ -135,6 +135,7 @@ def test_no_answer_breaks_a_checker(check, answer):
 @pytest.mark.parametrize("check", FUNCTION_CHECKERS)
 def test_an_endless_loop_is_given_up_and_ended(check, monkeypatch):
     monkeypatch.setattr(checking, "SECONDS", 0.3)
+    monkeypatch.setattr(checking, "WAITS", 1)
     turns = 0
 
     def endless(*_):

@@ -116,3 +116,12 @@ def test_a_surgery_chart_names_who_wrecks_and_whose_bound_saves(losses, words):
     assert words.lower() in picture.title.lower()
     assert f"{np.mean(next(iter(losses.values()))):.2f}" in picture.alt
     assert picture.png()
+
+
+def test_a_surgery_chart_has_a_cell_for_each_operation_and_names_the_patients_below():
+    frame = surgery({("none", "none", None): [2.5], SHOCK_QK: [2.4], SHIELD_MLP: [1.5]})
+    patients = frame[:1].assign(arm="adamw-warmup", final_val_loss=1.0)
+    blocks = frame[:1].assign(operation="shield", group="blocks", final_val_loss=1.2)
+    (axis,) = surgery_chart(pd.concat([frame, patients, blocks]), LINE).figure.axes
+    assert [text.get_text() for text in axis.texts] == ["2.40  (0/1)", "1.50  (1/1)"]
+    assert axis.get_xlabel() == "operation\nall warmed up: 1.00; no warmup: 2.50; blocks bounded: 1.20"
