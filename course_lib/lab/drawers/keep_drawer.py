@@ -7,7 +7,7 @@ import ipywidgets
 
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import button, hint, row
+from course_lib.lab.view.controls import row
 from course_lib.lab.view.export import write_figure, write_records
 from course_lib.lab.view.view import View
 from course_lib.runs.to_script import to_script
@@ -30,10 +30,19 @@ class KeepDrawer(Drawer):
             tooltip="Where files are written; it is made if need be",
             style={"description_width": "50px"},
         )
-        self.records = button("Records (CSV)", "The records of all branches as one table")
-        self.figures = button("Figure (PNG, SVG)", "Losses and probes of all branches, as they are now")
-        self.save = button("Save run", "The branch that is shown, to go on with at any time")
-        self.code = button("Copy as code", "The lines that make the branch that is shown in a script")
+        self.records = self._saying_button(
+            "Records (CSV)", "The records of all branches as one table", self.write_records
+        )
+        about = "Losses and probes of all branches, as they are now"
+        self.figures = self._saying_button("Figure (PNG, SVG)", about, self.write_figures)
+        self.save = self._saying_button(
+            "Save run", "The branch that is shown, to go on with at any time", self.save_run
+        )
+        about = "The lines that make the branch that is shown in a script"
+        self.code = self._saying_button("Copy as code", about, self.show_code)
+        self.load = self._saying_button(
+            "Load run", "Take the place of all branches, ready to go on", self.load_run
+        )
         self.file = ipywidgets.Combobox(
             description="run file",
             placeholder="path of a saved run",
@@ -42,32 +51,22 @@ class KeepDrawer(Drawer):
             style={"description_width": "50px"},
             layout=ipywidgets.Layout(width="360px"),
         )
-        self.load = button("Load run", "Take the place of all branches, ready to go on")
         self.lines = ipywidgets.Textarea(
             layout=ipywidgets.Layout(width="auto", height="150px", display="none"),
             description="code",
             tooltip="Select all (Ctrl+A) and copy (Ctrl+C)",
             style={"description_width": "50px"},
         )
-        self.widget = ipywidgets.VBox(
-            [
-                hint("Files are written whole or not at all; the status line says where to."),
-                row(self.folder, self.records, self.figures, self.save, self.code),
-                row(self.file, self.load),
-                self.lines,
-            ]
+        self._stack(
+            "Files are written whole or not at all; the status line says where to.",
+            row(self.folder, self.records, self.figures, self.save, self.code),
+            row(self.file, self.load),
+            self.lines,
         )
-        for pressed, method in (
-            (self.records, self.write_records),
-            (self.figures, self.write_figures),
-            (self.save, self.save_run),
-            (self.code, self.show_code),
-            (self.load, self.load_run),
-        ):
-            self._on_click(pressed, self._said(method))
 
-    def _said(self, method: Callable[[], str]) -> Callable[[], None]:
-        return lambda: self.session.say(method())
+    def _saying_button(self, text: str, tooltip: str, method: Callable[[], str]) -> ipywidgets.Button:
+        """A button whose method says what it did."""
+        return self._button(text, tooltip, lambda: self.session.say(method()))
 
     def write_records(self) -> str:
         """Write the records of all branches as one CSV file."""

@@ -36,6 +36,16 @@ LOCK = threading.RLock()
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
+def _wanted(name: str, doc: str) -> Any:
+    def get(session: "Session") -> Any:
+        return getattr(session.wanted, name)
+
+    def put(session: "Session", value: Any) -> None:
+        session.set(**{name: value})
+
+    return property(get, put, doc=doc)
+
+
 class Session:
     """Branches of a run under a reader's hands: trained, paused, looked back on, forked.
 
@@ -138,32 +148,9 @@ class Session:
 
     # --- settings -------------------------------------------------------------------------------
 
-    @property
-    def lr(self) -> float:
-        """Learning rate; a value that is set takes effect at the next step."""
-        return self.wanted.lr
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self.set(lr=value)
-
-    @property
-    def warmup(self) -> int:
-        """Warmup steps; a value that is set takes effect at the next step."""
-        return self.wanted.warmup
-
-    @warmup.setter
-    def warmup(self, value: int) -> None:
-        self.set(warmup=value)
-
-    @property
-    def tau(self) -> float | None:
-        """τ, None for off; a value that is set takes effect at the next step of AdamW²."""
-        return self.wanted.tau
-
-    @tau.setter
-    def tau(self, value: float | None) -> None:
-        self.set(tau=value)
+    lr = _wanted("lr", "Learning rate; a value that is set takes effect at the next step.")
+    warmup = _wanted("warmup", "Warmup steps; a value that is set takes effect at the next step.")
+    tau = _wanted("tau", "τ, None for off; a value that is set takes effect at the next step of AdamW².")
 
     def set(self, **settings: Any) -> None:
         """Choose settings.

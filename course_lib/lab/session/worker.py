@@ -37,14 +37,12 @@ class Worker:
         self.error: BaseException | None = None
         """What the thread failed with."""
         self.done = False
-        self.seconds = 0.0
-        """Time spent on steps and frames so far."""
         self.steps = 0
         """Steps made so far."""
         self._work = work
         self._frame = frame
         self._halt = threading.Event()
-        self._due = self._began = 0.0
+        self._due = 0.0
         self._ticks: deque[tuple[float, int]] = deque(maxlen=16)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
@@ -90,12 +88,11 @@ class Worker:
             # Make up for a step that was a little late; after a long one, begin anew.
             due = max(self._due, now - FRAME_SECONDS / 2)
             self._due = max(due + FRAME_SECONDS, now + cost / FRAME_SHARE)
-        self.seconds = time.perf_counter() - self._began
 
     def _run(self) -> None:
-        self._began = time.perf_counter()
-        self._due = self._began + FRAME_SECONDS
-        self._ticks.append((self._began, 0))
+        now = time.perf_counter()
+        self._due = now + FRAME_SECONDS
+        self._ticks.append((now, 0))
         try:
             self._work(self)
         except BaseException as error:  # Session.result() raises it where somebody sees it

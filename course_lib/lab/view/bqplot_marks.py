@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 
 CHART_HEIGHT = "244px"
 SMALL = {"font-size": "10px"}
+GRID_COLOR = "#E6E6E6"
 MAX_POINTS = 400
 """Points that a curve keeps; more would not be seen."""
 
@@ -47,16 +48,8 @@ def lines_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplo
 
 def labels_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Label:
     """Texts, for the time being none."""
-    return bqplot.Label(
-        x=[],
-        y=[],
-        text=[],
-        scales=scales,
-        colors=colors,
-        default_size=10,
-        font_weight="normal",
-        **style,
-    )
+    style |= {"scales": scales, "colors": colors, "default_size": 10, "font_weight": "normal"}
+    return bqplot.Label(x=[], y=[], text=[], **style)
 
 
 def figure_of(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bqplot.Figure:
@@ -123,8 +116,21 @@ def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
     axis.tick_labels = {repr(float(at)).removesuffix(".0"): name for at, name in names.items()}
 
 
-def picture_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+def chart_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    """Axes of a chart, with lines across it from the y axis alone."""
+    below = {"label": x_label, "label_offset": "28px", "grid_lines": "none"}
+    left = {"label": y_label, "label_offset": "38px", "side": "left", "grid_color": GRID_COLOR}
+    return [bqplot.Axis(scale=s, tick_style=SMALL, **style) for s, style in ((x, below), (y, left))]
+
+
+def unit_scales() -> dict[str, bqplot.Scale]:
+    """Linear scales from 0 to 1."""
+    return {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
+
+
+def picture_axes(scales: dict[str, bqplot.Scale], x_label: str, y_label: str) -> list[bqplot.Axis]:
     """Axes of a picture that fills its figure."""
+    x, y = scales["x"], scales["y"]
     x.allow_padding = y.allow_padding = False
     style = {"grid_lines": "none", "tick_style": SMALL}
     return [

@@ -16,20 +16,10 @@ OFF = "off"
 """The last position of the τ slider; a selection cannot hold None."""
 
 _BUTTONS = {
-    "start": (
-        "Start",
-        "play",
-        "success",
-        "Train, or go on after a pause. Once a run has ended: a new run",
-    ),
+    "start": ("Start", "play", "success", "Train, or go on after a pause. Once a run has ended: a new run"),
     "pause": ("Pause", "pause", "", "Hold the run between two steps; Start goes on"),
     "step": ("Step", "step-forward", "", "Make one step, then pause"),
-    "stop": (
-        "Stop",
-        "stop",
-        "danger",
-        "End this run; it stays to be looked at, and Start makes a new one",
-    ),
+    "stop": ("Stop", "stop", "danger", "End this run; it stays to be looked at, and Start makes a new one"),
     "reset": ("Reset", "undo", "", "A new run with the settings above, not yet started"),
 }
 
@@ -121,10 +111,16 @@ class Controls:
             self.tau.disabled = "adamw2" not in (wanted.optimizer, config.optimizer)
 
 
-def button(text: str, tooltip: str, icon: str = "") -> ipywidgets.Button:
+def button(text: str, tooltip: str) -> ipywidgets.Button:
     """A button as wide as its text."""
     layout = ipywidgets.Layout(width="auto")
-    return ipywidgets.Button(description=text, tooltip=tooltip, icon=icon, layout=layout)
+    return ipywidgets.Button(description=text, tooltip=tooltip, layout=layout)
+
+
+def menu(name: str, options: list[Any], tooltip: str) -> ipywidgets.Dropdown:
+    """A menu of short names."""
+    layout, style = ipywidgets.Layout(width="130px"), {"description_width": "50px"}
+    return ipywidgets.Dropdown(description=name, options=options, tooltip=tooltip, layout=layout, style=style)
 
 
 def row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:

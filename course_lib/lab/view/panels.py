@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-import bqplot
 import ipywidgets
 import numpy as np
 
@@ -17,6 +16,7 @@ from course_lib.lab.view.bqplot_marks import (
     picture_axes,
     set_line,
     thinned,
+    unit_scales,
 )
 from course_lib.lab.view.chart import Chart
 from course_lib.lab.view.curves import Curves, side_by_side
@@ -62,9 +62,8 @@ class Panels:
         self.widget = ipywidgets.VBox([self.legend, grid_of(figures)])
 
     def _make_maps(self) -> None:
-        scales = {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
-        labels = "key (left to right)", "query (top to bottom)"
-        self.map_axes = picture_axes(scales["x"], scales["y"], *labels)
+        scales = unit_scales()
+        self.map_axes = picture_axes(scales, "key (left to right)", "query (top to bottom)")
         self.maps = LivePicture(scales, NOTHING_SEEN)
         self.maps_figure = figure_of("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
 

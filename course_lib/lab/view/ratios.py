@@ -5,8 +5,8 @@ import numpy as np
 
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.lab.view.bqplot_marks import (
-    SMALL,
     Array,
+    chart_axes,
     decades,
     figure_of,
     lines_mark,
@@ -38,13 +38,8 @@ class StepSizes:
         self.free = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw-warmup"]], marker="circle", **style)
         self.cut = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw2"]], marker="triangle-down", **style)
         self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
-        self.x_axis = bqplot.Axis(
-            scale=self.x, tick_style=SMALL, label="matrix, by layer", label_offset="28px", grid_lines="none"
-        )
-        self.y_axis = bqplot.Axis(
-            scale=self.y, side="left", label="σ₁ ratio ρ", label_offset="38px", tick_style=SMALL,
-            grid_color="#E6E6E6", tick_format="~g",
-        )  # fmt: skip
+        self.x_axis, self.y_axis = chart_axes(self.x, self.y, "matrix, by layer", "σ₁ ratio ρ")
+        self.y_axis.tick_format = "~g"
         self.figure = figure_of(
             "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
         )
