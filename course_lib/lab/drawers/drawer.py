@@ -1,4 +1,4 @@
-"""What all drawers of the lab have in common."""
+"""The base of all drawers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -10,8 +10,8 @@ from course_lib.lab.session import Session
 from course_lib.lab.view.bqplot_marks import (
     Array,
     LivePicture,
-    figure_of,
-    grid_of,
+    figure_grid,
+    lab_figure,
     name_ticks,
     picture_axes,
     set_line,
@@ -27,21 +27,17 @@ from course_lib.runs import Run
 
 
 class Strip:
-    """A quantity as a picture: a row for each layer, a column for each probe.
-
-    Args:
-        title: what it shows.
-    """
+    """A quantity as a picture: a row for each layer, a column for each probe."""
 
     def __init__(self, title: str) -> None:
         scales = unit_scales()
         self.x = scales["x"]
         self.axes = picture_axes(scales, "step", "layer")
         self.picture = LivePicture(scales, NOTHING_SEEN)
-        self.figure = figure_of(title, self.axes, [self.picture.mark])
+        self.figure = lab_figure(title, self.axes, [self.picture.mark])
 
     def reset(self, layers: int, steps: int) -> None:
-        """Show a run of so many steps of a model of so many layers, of which nothing is known yet."""
+        """Make it white, for a run of so many steps of a model of so many layers."""
         every = -(-layers // 8)
         name_ticks(self.axes[1], {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)})
         self.x.max = float(steps)
@@ -73,7 +69,7 @@ class InsideDrawer(Drawer):
         self.text = ipywidgets.HTML()
         figures = [self.entropy.figure, self.sec.figure, self.spectrum.figure]
         figures += [self.map_figure, self.ratios.figure]
-        self.widget = ipywidgets.VBox([row(self.layer, self.head), grid_of(figures), self.text])
+        self.widget = ipywidgets.VBox([row(self.layer, self.head), figure_grid(figures), self.text])
         for choice in (self.layer, self.head):
             self._changes.observe(choice, lambda _: view.show(self))
 
@@ -83,7 +79,7 @@ class InsideDrawer(Drawer):
         for axis in axes:
             axis.num_ticks = 0
         self.map = LivePicture(scales, NOTHING_SEEN)
-        self.map_figure = figure_of("Attention map", axes, [self.map.mark])
+        self.map_figure = lab_figure("Attention map", axes, [self.map.mark])
 
     def reset(self) -> None:
         """Another branch, maybe of another model."""

@@ -1,4 +1,4 @@
-"""The drawer of what is worth keeping: records, figures, the run itself, and the code that makes it."""
+"""The drawer that keeps results: records, figures, the run itself, and the code that makes it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from course_lib.lab.view.view import View
 from course_lib.runs.to_script import to_script
 
 FOLDER = "lab-files"
-"""Where files go unless the reader says otherwise, beside the notebook."""
+"""The default folder of files, beside the notebook."""
 
 
 class KeepDrawer(Drawer):
@@ -24,12 +24,8 @@ class KeepDrawer(Drawer):
 
     def __init__(self, session: Session, view: View) -> None:
         super().__init__(session, view)
-        self.folder = ipywidgets.Text(
-            value=FOLDER,
-            description="folder",
-            tooltip="Where files are written; it is made if need be",
-            style={"description_width": "50px"},
-        )
+        style, about = {"description_width": "50px"}, "Where files are written; it is made if need be"
+        self.folder = ipywidgets.Text(value=FOLDER, description="folder", tooltip=about, style=style)
         self.records = self._saying_button(
             "Records (CSV)", "The records of all branches as one table", self.write_records
         )
@@ -48,14 +44,14 @@ class KeepDrawer(Drawer):
             placeholder="path of a saved run",
             ensure_option=False,
             continuous_update=False,
-            style={"description_width": "50px"},
+            style=style,
             layout=ipywidgets.Layout(width="360px"),
         )
         self.lines = ipywidgets.Textarea(
             layout=ipywidgets.Layout(width="auto", height="150px", display="none"),
             description="code",
             tooltip="Select all (Ctrl+A) and copy (Ctrl+C)",
-            style={"description_width": "50px"},
+            style=style,
         )
         self._stack(
             "Files are written whole or not at all; the status line says where to.",
@@ -85,7 +81,8 @@ class KeepDrawer(Drawer):
         name = f"{shown.config.model}-{self.session.branches.current.name}-step{shown.updates}.safetensors"
         path = self._path(name)
         self.session.between_steps(lambda: self.session.shown.save(path))
-        self._offer(path)
+        self.file.options = [*dict.fromkeys([str(path), *self.file.options])]
+        self.file.value = str(path)
         return f"Saved: {path}"
 
     def load_run(self) -> str:
@@ -109,7 +106,3 @@ class KeepDrawer(Drawer):
         folder = Path(text).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
-
-    def _offer(self, path: Path) -> None:
-        self.file.options = [*dict.fromkeys([str(path), *self.file.options])]
-        self.file.value = str(path)

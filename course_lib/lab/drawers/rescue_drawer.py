@@ -7,7 +7,7 @@ import numpy as np
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.bqplot_marks import GRID_COLOR, chart_axes, figure_of, lines_mark, unit_scales
+from course_lib.lab.view.bqplot_marks import GRID_COLOR, chart_axes, lab_figure, lines_mark, unit_scales
 from course_lib.lab.view.controls import hint_html, row
 from course_lib.lab.view.view import View
 from course_lib.studies.rescue import Rescue
@@ -45,7 +45,7 @@ class RescueDrawer(Drawer):
         self.line = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
         axes = chart_axes(self.x, self.y, "step from which it is bounded", "loss at the end (nats)")
         axes[0].grid_lines, axes[0].grid_color = "solid", GRID_COLOR
-        self.figure = figure_of("Saved (●) or lost (✚)", axes, [self.line, self.saved, self.lost])
+        self.figure = lab_figure("Saved (●) or lost (✚)", axes, [self.line, self.saved, self.lost])
         self.figure.layout.max_width = "560px"
 
     def bound_here(self) -> None:

@@ -51,12 +51,7 @@ class SurgeryDrawer(Drawer):
             self.attention.value = wanted.attention
 
     def operate(self, group: str, choice: str) -> None:
-        """Do what a button says.
-
-        Args:
-            group: of parameters.
-            choice: one of the buttons' texts.
-        """
+        """Give a parameter group what one of its buttons says."""
         session = self.session
         own: GroupSettings = {}
         if choice in SHOCKS:
@@ -86,12 +81,11 @@ def _choice(description: str, options: list[str], value: str) -> ipywidgets.Togg
 
 
 def _named(description: str, buttons: ipywidgets.ToggleButtons) -> ipywidgets.HBox:
-    name = ipywidgets.HTML(description, layout=ipywidgets.Layout(width="92px"))
-    return row(name, buttons)
+    return row(ipywidgets.HTML(description, layout=ipywidgets.Layout(width="92px")), buttons)
 
 
 def _choice_of(own: GroupSettings) -> str | None:
-    """The button that stands for a group's settings; None for those that have none."""
+    """The button that stands for a group's settings, None if there is none."""
     if not own:
         return REST
     for text, factor in SHOCKS.items():

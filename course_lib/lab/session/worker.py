@@ -35,10 +35,9 @@ class Worker:
     ) -> None:
         self.doing = doing
         self.error: BaseException | None = None
-        """What the thread failed with."""
+        """The exception that ended the thread, if it failed."""
         self.done = False
-        self.steps = 0
-        """Steps made so far."""
+        self._steps = 0
         self._work = work
         self._frame = frame
         self._halt = threading.Event()
@@ -52,7 +51,7 @@ class Worker:
 
     @property
     def halted(self) -> bool:
-        """Whether the thread has been asked to end."""
+        """True once the thread has been asked to end."""
         return self._halt.is_set()
 
     @property
@@ -79,10 +78,10 @@ class Worker:
 
     def tick(self) -> None:
         """Count a step, and draw a frame if it is time to."""
-        self.steps += 1
+        self._steps += 1
         now = time.perf_counter()
         if now >= self._due:
-            self._ticks.append((now, self.steps))
+            self._ticks.append((now, self._steps))
             self._frame()
             cost = time.perf_counter() - now
             # Make up for a step that was a little late; after a long one, begin anew.

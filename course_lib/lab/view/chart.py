@@ -12,7 +12,7 @@ from course_lib.lab.view.bqplot_marks import (
     chart_axes,
     clear_line,
     decades,
-    figure_of,
+    lab_figure,
     labels_mark,
     lines_mark,
     round_decades,
@@ -24,11 +24,11 @@ from course_lib.lab.view.text import GHOST_COLOR, MARK_COLOR, OPTIMIZER_NAMES, n
 from course_lib.runs import Change
 
 SPIKE = 20
-"""Steps that a spike lasts at most."""
+"""Longest duration of a spike, in steps."""
 LATE = 0.7
 """Share of the steps after which the name of a change stands on its left."""
 CURSOR_COLOR = "#949494"
-"""Of the moment that is looked at."""
+"""Marks the moment that is looked at."""
 SETTING_SYMBOLS = {"tau": "τ", "optimizer": "", "attention": ""}
 
 
@@ -61,7 +61,7 @@ class Chart:
         # Names stand above lines, with a rim (see `STYLE`).
         marks = [self.cursor, self.ghost, self.levels, self.changes, self.lines]
         marks += [self.level_names, self.change_names, self.late_names]
-        self.figure = figure_of(title, [self.x_axis, self.y_axis], marks)
+        self.figure = lab_figure(title, [self.x_axis, self.y_axis], marks)
 
     def clear(self, steps: int, low: float, high: float) -> None:
         """Empty the chart and set its axes."""
@@ -127,7 +127,7 @@ class Chart:
             set_line(self.cursor, np.full(2, float(step)), np.array([0.0, 1.0]))
 
     def _beside(self, height: float, side: int) -> float:
-        """Where a line's name stands, half a text above (side 1) or below (-1) the line."""
+        """The height of a line's name, half a line of text above (side 1) or below (-1) it."""
         if self.log:
             return float(height * (self.y.max / self.y.min) ** (0.04 * side))
         return float(height + 0.042 * side * (self.y.max - self.y.min))

@@ -8,7 +8,7 @@ from course_lib.lab.view.bqplot_marks import (
     Array,
     chart_axes,
     decades,
-    figure_of,
+    lab_figure,
     lines_mark,
     name_ticks,
     round_decades,
@@ -20,14 +20,13 @@ from course_lib.runs.records import layer_of
 
 _PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
 LABELLED = 16
-"""Matrices up to which each one has its name below; of more, the layers have."""
+"""Largest number of matrices that are named one by one; if there are more, the layers are."""
 
 
 class StepSizes:
     """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
 
-    Of a bounded matrix ρ is what the step would have been without the bound, so that what stands above τ is
-    what was cut.
+    For a bounded matrix, ρ is the size of the step before the cut: what stands above τ was cut.
     """
 
     def __init__(self) -> None:
@@ -40,7 +39,7 @@ class StepSizes:
         self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
         self.x_axis, self.y_axis = chart_axes(self.x, self.y, "matrix, by layer", "σ₁ ratio ρ")
         self.y_axis.tick_format = "~g"
-        self.figure = figure_of(
+        self.figure = lab_figure(
             "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
         )
 
