@@ -2,6 +2,8 @@
 
     python bench/lab.py [--preset live] [--rounds 5] [--runs 15] [--drawer "Look inside"]
 
+All times are given in reference steps: a training step without the lab, measured in the same run, so that
+figures from different machines compare.
 Each training alternates between blocks of steps with the lab, which draws and keeps moments, and without:
 each ratio is of two neighbouring blocks, so that what else this machine does cancels out. The tab is shown by
 a headless Chromium on this machine, which draws without a GPU: its share of the cores comes off the training.
@@ -27,12 +29,12 @@ LAB = """
 from course_lib.lab import Lab
 from time import thread_time
 lab = Lab({preset!r})
-draw, costs = lab._draw, []
-def timed(**options):
+draw, costs = lab.view.frame, []
+def timed():
     start = thread_time()
-    draw(**options)
+    draw()
     costs.append(thread_time() - start)
-lab._draw = timed  # what the thread that trains will call
+lab.view.frame = timed  # what the thread that trains will call
 lab
 """
 FRAMES = """
@@ -46,7 +48,8 @@ from course_lib.runs.timeline import Timeline
 BLOCK = 50
 lab.close()
 long = Lab({preset!r})
-show, apply, keep, stamps, pairs = long._draw, long._apply, Timeline.keep_if_due, [], []
+session, show = long.session, long.view.frame
+apply, keep, stamps, pairs = session._apply, Timeline.keep_if_due, [], []
 def alone():
     return long.busy and long.run.updates // BLOCK % 2
 def stamped(branch):
@@ -61,8 +64,8 @@ def train():
         long.result()
         blocks = [stamps[i + BLOCK] - stamps[i] for i in range(0, len(stamps) - BLOCK, BLOCK)]
         pairs.extend(zip(blocks[2::2], blocks[3::2]))  # not those at the start, which make threads
-long._apply = stamped  # called before each step
-long._draw = lambda **options: None if alone() else show(**options)
+session._apply = stamped  # called before each step
+long.view.frame = lambda: None if alone() else show()
 Timeline.keep_if_due = lambda timeline: None if alone() else keep(timeline)
 long
 """
@@ -197,21 +200,25 @@ def _printed(page: Page, index: int) -> list[float]:
 def _report(
     preset: str, found: dict[str, list[float]], frames: list[float], ratios: dict[str, list[float]]
 ) -> None:
-    print(f"{preset}, speed with the lab beside without: median (quartiles)")
-    for tab, (middle, low, high, speed, pairs) in ratios.items():
-        about = f"{pairs:.0f} pairs of blocks; without {speed:.1f} steps a second"
+    step = 1 / statistics.median(speed for *_, speed, _ in ratios.values())
+    print(f"{preset}: the reference step takes {1000 * step:.1f} ms here")
+    print("speed with the lab beside without: median (quartiles)")
+    for tab, (middle, low, high, _, pairs) in ratios.items():
+        about = f"{pairs:.0f} pairs of blocks"
         print(f"  {'ratio, tab ' + tab:32} {middle:8.3f}  ({low:.3f} – {high:.3f})  ≥ 0.90; {about}")
-    print(f"  {'a frame, ms of the kernel, mean':32} {frames[0]:8.2f}  (95 % below {frames[1]:.2f})  ≤ 3")
-    rows = (
-        ("frames a second", "frames", "{:.1f}", "≥ 5"),
-        ("from Stop to 'stopped', ms", "stop", "{:.0f}", "≤ 200"),
-        ("from Start to a collapse, s", "collapse", "{:.2f}", "≤ 5"),
-    )
-    print(f"median of {len(found['frames'])} rounds (least – most)")
-    for title, name, form, wanted in rows:
-        values = [v * 1000 for v in found[name]] if name == "stop" else found[name]
-        middle, least, most = (form.format(f(values)) for f in (statistics.median, min, max))
-        print(f"  {title:32} {middle:>8}  ({least} – {most})  {wanted}")
+    mean, most = (cost / 1000 / step for cost in frames)
+    print("in reference steps")
+    print(f"  {'CPU time of a frame, mean':32} {mean:8.3f}  (95 % below {most:.3f})")
+    print(f"median of {len(found['frames'])} rounds (least – most), in reference steps")
+    found["frames"] = [1 / rate for rate in found["frames"]]
+    for title, name in (
+        ("from one frame to the next", "frames"),
+        ("from Stop to 'stopped'", "stop"),
+        ("from Start to a collapse", "collapse"),
+    ):
+        values = [seconds / step for seconds in found[name]]
+        middle, least, longest = (f(values) for f in (statistics.median, min, max))
+        print(f"  {title:32} {middle:8.1f}  ({least:.1f} – {longest:.1f})")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import ipywidgets
 from course_lib.figures.static_display import with_fallback
 from course_lib.lab.drawers.drawers import Drawers
 from course_lib.lab.session import Session
-from course_lib.lab.view.a11y import naming
+from course_lib.lab.view.a11y import control_names
 from course_lib.lab.view.export import session_picture
 from course_lib.lab.view.style import STYLE
 from course_lib.lab.view.text import advice_html
@@ -32,14 +32,11 @@ def _of_session(method: Callable[Concatenate[Session, P], R]) -> Callable[Concat
 
 def _attribute(name: str) -> Any:
     """The session's attribute of the same name; what is set is checked there."""
-
-    def get(lab: "Lab") -> Any:
-        return getattr(lab.session, name)
-
-    def put(lab: "Lab", value: Any) -> None:
-        setattr(lab.session, name, value)
-
-    return property(get, put, doc=getattr(getattr(Session, name, None), "__doc__", None))
+    return property(
+        lambda lab: getattr(lab.session, name),
+        lambda lab, value: setattr(lab.session, name, value),
+        doc=getattr(getattr(Session, name, None), "__doc__", None),
+    )
 
 
 class Lab:
@@ -82,7 +79,7 @@ class Lab:
                 self.drawers.widget,
                 self.panels.widget,
                 self.view.live,
-                naming(),
+                control_names(),
             ]
         )
         self.widget.add_class("course-lab")

@@ -199,6 +199,30 @@ def test_a_kernel_restarted_in_mid_run_leaves_advice(jupyter, page):
     expect(lab.locator(".course-lab-advice")).to_be_hidden()
 
 
+@pytest.mark.browser
+def test_a_notebook_from_elsewhere_shows_a_picture_until_its_cell_is_run(jupyter, page):
+    folder, address, _ = jupyter
+    lab = notebook(jupyter, page, "mine.ipynb", LAB.format(steps=30) + "lab.start()\nlab.result()\nlab").first
+    told(lab, "finished")
+    still = page.locator(".course-lab-static")
+    expect(still).to_have_count(0)  # the live view comes first
+    page.keyboard.press("Control+s")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=SOON)
+    theirs = nbformat.read(folder / "mine.ipynb", as_version=4)
+    theirs.cells.append(nbformat.v4.new_markdown_cell("Another hand was here."))  # so that it is not trusted
+    nbformat.write(theirs, folder / "theirs.ipynb")
+    page.goto("about:blank")
+    open_notebook(page, address, "theirs.ipynb")
+    expect(still).to_have_count(1, timeout=SOON)
+    expect(still.locator("p")).to_contain_text("The lab is live in JupyterLab: run this cell to use it.")
+    assert still.locator("img").evaluate("image => image.complete && image.naturalWidth") > 500
+    assert "Four panels against step" in still.locator("img").get_attribute("alt")
+    shot(page, "without-kernel")
+    run_all_cells(page, seconds=120)
+    told(page.locator(".course-lab").first, "finished")
+    expect(still).to_have_count(0)
+
+
 DRAWERS = ["Rewind and fork", "Race", "Surgery", "Rescue", "Look inside", "Keep it"]
 CONTROLS = "button:enabled, select:enabled, input:enabled, textarea, [role=slider], [contenteditable=true]"
 

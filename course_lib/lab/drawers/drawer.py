@@ -1,4 +1,4 @@
-"""What all drawers of the lab have in common."""
+"""The base of all drawers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import ipywidgets
 
 from course_lib.lab.session import Session
+from course_lib.lab.view.controls import button, hint
 from course_lib.lab.view.user_changes import UserChanges
 from course_lib.lab.view.view import View
 
@@ -36,5 +37,11 @@ class Drawer:
     def draw(self) -> None:
         """Show what is new."""
 
-    def _on_click(self, button: ipywidgets.Button, method: Callable[[], Any]) -> None:
-        button.on_click(self.view.as_callback(method))
+    def _button(self, text: str, tooltip: str, method: Callable[[], Any]) -> ipywidgets.Button:
+        pressed = button(text, tooltip)
+        pressed.on_click(self.view.as_callback(method))
+        return pressed
+
+    def _stack(self, how: str, *widgets: ipywidgets.Widget) -> None:
+        """Put widgets below a line that says how they are used."""
+        self.widget = ipywidgets.VBox([hint(how), *widgets])

@@ -1,4 +1,4 @@
-"""What a lab can do beyond Start and Stop, put away in drawers of which one is open at most."""
+"""The row of drawers: everything beyond Start and Stop. At most one is open."""
 
 import ipywidgets
 
@@ -34,9 +34,7 @@ class Drawers:
         self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
         self.buttons = {
             title: ipywidgets.ToggleButton(
-                description=title,
-                tooltip=drawer.tooltip,
-                layout=ipywidgets.Layout(width="auto"),
+                description=title, tooltip=drawer.tooltip, layout=ipywidgets.Layout(width="auto")
             )
             for title, drawer in self.all.items()
         }
@@ -59,7 +57,7 @@ class Drawers:
             drawer.reset()
 
     def draw(self) -> None:
-        """Show what is new, in the open drawer alone."""
+        """Show what is new in the open drawer."""
         drawer = self.open
         if drawer is not None:
             drawer.draw()

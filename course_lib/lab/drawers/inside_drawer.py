@@ -1,6 +1,5 @@
 """The drawer of what goes on inside: layers over the steps, spectrum, one head's map, every matrix's step."""
 
-import bqplot
 import ipywidgets
 import numpy as np
 import torch
@@ -11,14 +10,15 @@ from course_lib.lab.session import Session
 from course_lib.lab.view.bqplot_marks import (
     Array,
     LivePicture,
-    figure_of,
-    grid_of,
+    figure_grid,
+    lab_figure,
     name_ticks,
     picture_axes,
     set_line,
+    unit_scales,
 )
 from course_lib.lab.view.chart import Chart
-from course_lib.lab.view.controls import hint_html, row
+from course_lib.lab.view.controls import hint_html, menu, row
 from course_lib.lab.view.maps import NOTHING_SEEN, head_picture, strip_picture
 from course_lib.lab.view.ratios import StepSizes
 from course_lib.lab.view.view import View
@@ -27,21 +27,17 @@ from course_lib.runs import Run
 
 
 class Strip:
-    """A quantity as a picture: a row for each layer, a column for each probe.
-
-    Args:
-        title: what it shows.
-    """
+    """A quantity as a picture: a row for each layer, a column for each probe."""
 
     def __init__(self, title: str) -> None:
-        self.x = bqplot.LinearScale(min=0.0, max=1.0)
-        self.y = bqplot.LinearScale(min=0.0, max=1.0)
-        self.axes = picture_axes(self.x, self.y, "step", "layer")
-        self.picture = LivePicture({"x": self.x, "y": self.y}, NOTHING_SEEN)
-        self.figure = figure_of(title, self.axes, [self.picture.mark])
+        scales = unit_scales()
+        self.x = scales["x"]
+        self.axes = picture_axes(scales, "step", "layer")
+        self.picture = LivePicture(scales, NOTHING_SEEN)
+        self.figure = lab_figure(title, self.axes, [self.picture.mark])
 
     def reset(self, layers: int, steps: int) -> None:
-        """Show a run of so many steps of a model of so many layers, of which nothing is known yet."""
+        """Make it white, for a run of so many steps of a model of so many layers."""
         every = -(-layers // 8)
         name_ticks(self.axes[1], {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)})
         self.x.max = float(steps)
@@ -62,8 +58,8 @@ class InsideDrawer(Drawer):
         super().__init__(session, view)
         self._observation: Observation | None = None
         self._choice: tuple[int, int, int | None] | None = None
-        self.layer = _dropdown("layer", "Of the spectrum and the map")
-        self.head = _dropdown("head", "Of the map; thick in the spectrum")
+        self.layer = menu("layer", [1], "Of the spectrum and the map")
+        self.head = menu("head", [1], "Of the map; thick in the spectrum")
         self.entropy = Strip("Entropy by layer (dark 0, light 1)")
         self.sec = Strip(f"SEC({SEC_DIRECTIONS}) by layer (dark 0, light 1)")
         self.spectrum = Chart("Spectrum of W_qᵀW_k", "singular value σᵢ", LAYER_COLORS, log=True)
@@ -73,32 +69,30 @@ class InsideDrawer(Drawer):
         self.text = ipywidgets.HTML()
         figures = [self.entropy.figure, self.sec.figure, self.spectrum.figure]
         figures += [self.map_figure, self.ratios.figure]
-        self.widget = ipywidgets.VBox([row(self.layer, self.head), grid_of(figures), self.text])
-        for menu in (self.layer, self.head):
-            self._changes.observe(menu, lambda _: view.show(self))
+        self.widget = ipywidgets.VBox([row(self.layer, self.head), figure_grid(figures), self.text])
+        for choice in (self.layer, self.head):
+            self._changes.observe(choice, lambda _: view.show(self))
 
     def _make_map(self) -> None:
-        x, y = (bqplot.LinearScale(min=0.0, max=1.0) for _ in "xy")
-        axes = picture_axes(x, y, "key (left to right)", "query (top to bottom)")
+        scales = unit_scales()
+        axes = picture_axes(scales, "key (left to right)", "query (top to bottom)")
         for axis in axes:
             axis.num_ticks = 0
-        self.map = LivePicture({"x": x, "y": y}, NOTHING_SEEN)
-        self.map_figure = figure_of("Attention map", axes, [self.map.mark])
+        self.map = LivePicture(scales, NOTHING_SEEN)
+        self.map_figure = lab_figure("Attention map", axes, [self.map.mark])
 
     def reset(self) -> None:
         """Another branch, maybe of another model."""
         self._choice = None
         run = self.session.run
         with self._changes.ignored():
-            for menu, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
-                if list(menu.options) != list(range(1, n + 1)):
-                    menu.options = list(range(1, n + 1))
+            for choice, n in ((self.layer, len(run.sites)), (self.head, max(run.heads))):
+                if list(choice.options) != list(range(1, n + 1)):
+                    choice.options = list(range(1, n + 1))
         for strip in (self.entropy, self.sec):
             strip.reset(len(run.sites), run.config.steps)
         self.ratios.reset(run)
-        first, _ = self._first(run)
-        n = first.shape[-1]
-        self.spectrum.clear(n + 1, 1e-3, 10.0)
+        self.spectrum.clear(self._first(run).shape[-1] + 1, 1e-3, 10.0)
 
     def draw(self) -> None:
         session, shown = self.session, self.session.shown
@@ -117,19 +111,18 @@ class InsideDrawer(Drawer):
         self.ratios.draw(shown)
         self.text.value = hint_html(self._describe(shown))
 
-    def _first(self, run: Run) -> tuple[Array, int]:
-        """Spectrum (heads, n) of the chosen layer at the first kept moment, and its step."""
-        site = run.sites[self.layer.value - 1]
-        timeline = self.session.branches.current.timeline
-        if not timeline.steps:
-            return site_spectrum(site, run.model.get_parameter).cpu().numpy(), run.updates
-        first = timeline.at(timeline.steps[0])
-        return site_spectrum(site, lambda name: first.tensors[f"model.{name}"]).cpu().numpy(), first.updates
+    def _first(self, run: Run) -> Array:
+        """Spectrum (heads, n) of the chosen layer at the first kept moment."""
+        site, timeline = run.sites[self.layer.value - 1], self.session.branches.current.timeline
+        if timeline.steps:
+            tensors = timeline.at(timeline.steps[0]).tensors
+            return site_spectrum(site, lambda name: tensors[f"model.{name}"]).cpu().numpy()
+        return site_spectrum(site, run.model.get_parameter).cpu().numpy()
 
     def _draw_spectrum(self, shown: Run) -> None:
         site = shown.sites[self.layer.value - 1]
         values = site_spectrum(site, shown.model.get_parameter).cpu().numpy()
-        first, _ = self._first(shown)
+        first = self._first(shown)
         at = np.arange(1.0, values.shape[-1] + 1)
         tiny = 1e-6 * np.fmax.reduce(values, axis=None)  # rounding, not size
         self.spectrum.draw(at, np.where(values > tiny, values, np.nan))
@@ -154,23 +147,10 @@ class InsideDrawer(Drawer):
         values = site_spectrum(shown.sites[layer - 1], shown.model.get_parameter)[self._head(shown)]
         energy = values.square()
         sec = (energy[:SEC_DIRECTIONS].sum() / energy.sum()).item()
-        text = (
-            f"Step {shown.updates}, layer {layer}, head {self._head(shown) + 1}: σ₁ {values[0].item():.3g}, "
-        )
-        text += f"SEC({SEC_DIRECTIONS}) {sec:.2f}"
+        text = f"Step {shown.updates}, layer {layer}, head {self._head(shown) + 1}: "
+        text += f"σ₁ {values[0].item():.3g}, SEC({SEC_DIRECTIONS}) {sec:.2f}"
         if shown.observation is not None:
             weights = shown.observation.maps[layer - 1][self._head(shown)]
             favourite = weights.argmax(-1)
             text += f"; its queries favour {len(torch.unique(favourite))} of {weights.shape[-1]} keys"
         return f"{text}. {self.ratios.describe(shown)}"
-
-
-def _dropdown(name: str, tooltip: str) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        description=name,
-        options=[1],
-        value=1,
-        tooltip=tooltip,
-        style={"description_width": "50px"},
-        layout=ipywidgets.Layout(width="130px"),
-    )

@@ -1,4 +1,4 @@
-"""The drawer of what is worth keeping: records, figures, the run itself, and the code that makes it."""
+"""The drawer that keeps results: records, figures, the run itself, and the code that makes it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,13 +7,13 @@ import ipywidgets
 
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import button, hint, row
+from course_lib.lab.view.controls import row
 from course_lib.lab.view.export import write_figure, write_records
 from course_lib.lab.view.view import View
 from course_lib.runs.to_script import to_script
 
 FOLDER = "lab-files"
-"""Where files go unless the reader says otherwise, beside the notebook."""
+"""The default folder of files, beside the notebook."""
 
 
 class KeepDrawer(Drawer):
@@ -24,50 +24,45 @@ class KeepDrawer(Drawer):
 
     def __init__(self, session: Session, view: View) -> None:
         super().__init__(session, view)
-        self.folder = ipywidgets.Text(
-            value=FOLDER,
-            description="folder",
-            tooltip="Where files are written; it is made if need be",
-            style={"description_width": "50px"},
+        style, about = {"description_width": "50px"}, "Where files are written; it is made if need be"
+        self.folder = ipywidgets.Text(value=FOLDER, description="folder", tooltip=about, style=style)
+        self.records = self._saying_button(
+            "Records (CSV)", "The records of all branches as one table", self.write_records
         )
-        self.records = button("Records (CSV)", "The records of all branches as one table")
-        self.figures = button("Figure (PNG, SVG)", "Losses and probes of all branches, as they are now")
-        self.save = button("Save run", "The branch that is shown, to go on with at any time")
-        self.code = button("Copy as code", "The lines that make the branch that is shown in a script")
+        about = "Losses and probes of all branches, as they are now"
+        self.figures = self._saying_button("Figure (PNG, SVG)", about, self.write_figures)
+        self.save = self._saying_button(
+            "Save run", "The branch that is shown, to go on with at any time", self.save_run
+        )
+        about = "The lines that make the branch that is shown in a script"
+        self.code = self._saying_button("Copy as code", about, self.show_code)
+        self.load = self._saying_button(
+            "Load run", "Take the place of all branches, ready to go on", self.load_run
+        )
         self.file = ipywidgets.Combobox(
             description="run file",
             placeholder="path of a saved run",
             ensure_option=False,
             continuous_update=False,
-            style={"description_width": "50px"},
+            style=style,
             layout=ipywidgets.Layout(width="360px"),
         )
-        self.load = button("Load run", "Take the place of all branches, ready to go on")
         self.lines = ipywidgets.Textarea(
             layout=ipywidgets.Layout(width="auto", height="150px", display="none"),
             description="code",
             tooltip="Select all (Ctrl+A) and copy (Ctrl+C)",
-            style={"description_width": "50px"},
+            style=style,
         )
-        self.widget = ipywidgets.VBox(
-            [
-                hint("Files are written whole or not at all; the status line says where to."),
-                row(self.folder, self.records, self.figures, self.save, self.code),
-                row(self.file, self.load),
-                self.lines,
-            ]
+        self._stack(
+            "Files are written whole or not at all; the status line says where to.",
+            row(self.folder, self.records, self.figures, self.save, self.code),
+            row(self.file, self.load),
+            self.lines,
         )
-        for pressed, method in (
-            (self.records, self.write_records),
-            (self.figures, self.write_figures),
-            (self.save, self.save_run),
-            (self.code, self.show_code),
-            (self.load, self.load_run),
-        ):
-            self._on_click(pressed, self._said(method))
 
-    def _said(self, method: Callable[[], str]) -> Callable[[], None]:
-        return lambda: self.session.say(method())
+    def _saying_button(self, text: str, tooltip: str, method: Callable[[], str]) -> ipywidgets.Button:
+        """A button whose method says what it did."""
+        return self._button(text, tooltip, lambda: self.session.say(method()))
 
     def write_records(self) -> str:
         """Write the records of all branches as one CSV file."""
@@ -86,7 +81,8 @@ class KeepDrawer(Drawer):
         name = f"{shown.config.model}-{self.session.branches.current.name}-step{shown.updates}.safetensors"
         path = self._path(name)
         self.session.between_steps(lambda: self.session.shown.save(path))
-        self._offer(path)
+        self.file.options = [*dict.fromkeys([str(path), *self.file.options])]
+        self.file.value = str(path)
         return f"Saved: {path}"
 
     def load_run(self) -> str:
@@ -110,7 +106,3 @@ class KeepDrawer(Drawer):
         folder = Path(text).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
-
-    def _offer(self, path: Path) -> None:
-        self.file.options = [*dict.fromkeys([str(path), *self.file.options])]
-        self.file.value = str(path)

@@ -4,7 +4,7 @@ import ipywidgets
 
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import button, hint, hint_html, row
+from course_lib.lab.view.controls import hint_html, menu, row
 from course_lib.lab.view.view import View
 
 PRESENT = -1
@@ -30,41 +30,33 @@ class PastDrawer(Drawer):
         )
         self.slider.add_class("course-lab-choice")
         self.holds = ipywidgets.HTML()
-        self.fork = button("Fork from here", "Train a branch from this moment on with the settings above")
-        self.now = button("Back to now", "Look at the present again")
-        self.branch = ipywidgets.Dropdown(
-            description="branch",
-            options=["A"],
-            tooltip="The branch that is shown, and that the sliders act on",
-            style={"description_width": "50px"},
-            layout=ipywidgets.Layout(width="130px"),
+        about = "Train a branch from this moment on with the settings above"
+        self.fork = self._button("Fork from here", about, self.fork_and_train)
+        self.now = self._button("Back to now", "Look at the present again", session.rewind)
+        self.branch = menu("branch", ["A"], "The branch that is shown, and that the sliders act on")
+        self.remove = self._button(
+            "Remove branch",
+            "Give up the branch that is shown",
+            lambda: session.remove(session.branches.current.name),
         )
-        self.remove = button("Remove branch", "Give up the branch that is shown")
         self.together = ipywidgets.Checkbox(
             description="Start trains all branches, in lock step",
             indent=False,
             layout=ipywidgets.Layout(width="auto"),
         )
-        self.widget = ipywidgets.VBox(
-            [
-                hint(
-                    "1 Move the slider back: all panels show that moment. 2 Change a setting above. "
-                    "3 Fork: both futures are drawn, each in its colour."
-                ),
-                row(self.slider, self.fork, self.now),
-                row(self.branch, self.remove, self.together),
-                self.holds,
-            ]
+        self._stack(
+            "1 Move the slider back: all panels show that moment. 2 Change a setting above. "
+            "3 Fork: both futures are drawn, each in its colour.",
+            row(self.slider, self.fork, self.now),
+            row(self.branch, self.remove, self.together),
+            self.holds,
         )
         self._changes.observe(self.slider, lambda step: session.rewind(None if step == PRESENT else step))
         self._changes.observe(self.branch, session.choose)
         self._changes.observe(self.together, lambda value: setattr(session, "together", value))
-        self._on_click(self.fork, self.fork_and_train)
-        self._on_click(self.now, session.rewind)
-        self._on_click(self.remove, lambda: session.remove(session.branches.current.name))
 
     def fork_and_train(self) -> None:
-        """What the button does."""
+        """Fork at the moment that is looked at, and train the fork."""
         self.session.fork()
         self.session.start()
 

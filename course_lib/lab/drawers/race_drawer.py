@@ -7,7 +7,7 @@ import ipywidgets
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
 from course_lib.lab.session.branches import MAX_BRANCHES
-from course_lib.lab.view.controls import button, hint, row
+from course_lib.lab.view.controls import row
 from course_lib.lab.view.text import describe
 from course_lib.lab.view.view import View
 from course_lib.runs import RunConfig
@@ -24,25 +24,23 @@ class RaceDrawer(Drawer):
         super().__init__(session, view)
         self.arms: list[RunConfig] = []
         """The arms that will start."""
-        self.add = button("Add the settings above as an arm", "Optimizer, learning rate, warmup, τ, surgery")
-        self.usual = button("Add the usual three", "AdamW without and with warmup, AdamW² without warmup")
-        self.clear = button("Clear", "Take all arms off the list")
-        self.start = button("Start race", "Train the arms in lock step; they take the place of all branches")
-        self.list = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                hint(
-                    "Line up to four arms up, then start: same weights, same batches, one colour each. "
-                    "They take the place of all branches."
-                ),
-                row(self.add, self.usual, self.clear, self.start),
-                self.list,
-            ]
+        self.add = self._button(
+            "Add the settings above as an arm",
+            "Optimizer, learning rate, warmup, τ, surgery",
+            lambda: self.add_arms(session.next_config()),
         )
-        self._on_click(self.add, lambda: self.add_arms(session.next_config()))
-        self._on_click(self.usual, self._add_usual_arms)
-        self._on_click(self.clear, self._clear)
-        self._on_click(self.start, self._race)
+        about = "AdamW without and with warmup, AdamW² without warmup"
+        self.usual = self._button("Add the usual three", about, self._add_usual_arms)
+        self.clear = self._button("Clear", "Take all arms off the list", self._clear)
+        about = "Train the arms in lock step; they take the place of all branches"
+        self.start = self._button("Start race", about, self._race)
+        self.list = ipywidgets.HTML()
+        self._stack(
+            "Line up to four arms up, then start: same weights, same batches, one colour each. "
+            "They take the place of all branches.",
+            row(self.add, self.usual, self.clear, self.start),
+            self.list,
+        )
         self.draw()
 
     def add_arms(self, *arms: RunConfig) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.bqplot_marks import SMALL, figure_of, lines_mark
-from course_lib.lab.view.controls import button, hint, hint_html, row
+from course_lib.lab.view.bqplot_marks import GRID_COLOR, chart_axes, lab_figure, lines_mark, unit_scales
+from course_lib.lab.view.controls import hint_html, row
 from course_lib.lab.view.view import View
 from course_lib.studies.rescue import Rescue
 from course_lib.studies.surgery import TAU
@@ -22,49 +22,30 @@ class RescueDrawer(Drawer):
 
     def __init__(self, session: Session, view: View) -> None:
         super().__init__(session, view)
-        self.here = button(
-            "Turn the bound on here", "Fork this moment into AdamW² with τ, and train the fork"
-        )
-        self.sweep = button("How late is too late?", "Search for the last step from which the bound saves it")
+        about = "Fork this moment into AdamW² with τ, and train the fork"
+        self.here = self._button("Turn the bound on here", about, self.bound_here)
+        about = "Search for the last step from which the bound saves it"
+        self.sweep = self._button("How late is too late?", about, session.search_rescue)
         self.found = ipywidgets.HTML()
         self._make_chart()
-        self.widget = ipywidgets.VBox(
-            [
-                hint(
-                    "Turn the bound on at the moment shown (go back with Rewind and fork). Or let the lab "
-                    "search: it forks the branch at one step after another, bounds the fork, and trains it "
-                    "to the end. Stop ends the search; asked again, it goes on."
-                ),
-                row(self.here, self.sweep),
-                self.found,
-            ]
+        self._stack(
+            "Turn the bound on at the moment shown (go back with Rewind and fork). Or let the lab "
+            "search: it forks the branch at one step after another, bounds the fork, and trains it "
+            "to the end. Stop ends the search; asked again, it goes on.",
+            row(self.here, self.sweep),
+            self.found,
         )
-        self._on_click(self.here, self.bound_here)
-        self._on_click(self.sweep, session.search_rescue)
 
     def _make_chart(self) -> None:
-        self.x = bqplot.LinearScale(min=0.0, max=1.0)
-        self.y = bqplot.LinearScale(min=0.0, max=1.0)
-        scales = {"x": self.x, "y": self.y}
+        scales = unit_scales()
+        self.x, self.y = scales.values()
         colors = [ARM_COLORS["adamw2"]], [ARM_COLORS["adamw"]]
         self.saved = bqplot.Scatter(x=[], y=[], scales=scales, colors=colors[0], marker="circle")
         self.lost = bqplot.Scatter(x=[], y=[], scales=scales, colors=colors[1], marker="cross")
         self.line = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
-        axes = [
-            bqplot.Axis(
-                scale=self.x, label="step from which it is bounded", label_offset="28px", tick_style=SMALL
-            ),
-            bqplot.Axis(
-                scale=self.y,
-                label="loss at the end (nats)",
-                side="left",
-                label_offset="38px",
-                tick_style=SMALL,
-            ),
-        ]
-        for axis in axes:
-            axis.grid_color = "#E6E6E6"
-        self.figure = figure_of("Saved (●) or lost (✚)", axes, [self.line, self.saved, self.lost])
+        axes = chart_axes(self.x, self.y, "step from which it is bounded", "loss at the end (nats)")
+        axes[0].grid_lines, axes[0].grid_color = "solid", GRID_COLOR
+        self.figure = lab_figure("Saved (●) or lost (✚)", axes, [self.line, self.saved, self.lost])
         self.figure.layout.max_width = "560px"
 
     def bound_here(self) -> None:

@@ -6,7 +6,7 @@ import ipywidgets
 
 from course_lib.lab.drawers.drawer import Drawer
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import hint, row
+from course_lib.lab.view.controls import row
 from course_lib.lab.view.view import View
 from course_lib.models import parameter_groups
 from course_lib.runs import GroupSettings
@@ -34,16 +34,12 @@ class SurgeryDrawer(Drawer):
         kind = session.wanted.attention
         self.attention = _choice("attention", _kinds(kind), kind)
         self._changes.observe(self.attention, self._choose_attention)
-        self.widget = ipywidgets.VBox(
-            [
-                hint(
-                    "Shock: no warmup, and so many times the learning rate (give the rest a warmup above). "
-                    "Shield: its steps are bounded by τ, as AdamW² bounds them. Groups change at the next "
-                    "step, attention with the next run or fork."
-                ),
-                *(_named(GROUP_LABELS[group], buttons) for group, buttons in self.groups.items()),
-                _named("attention", self.attention),
-            ]
+        self._stack(
+            "Shock: no warmup, and so many times the learning rate (give the rest a warmup above). "
+            "Shield: its steps are bounded by τ, as AdamW² bounds them. Groups change at the next "
+            "step, attention with the next run or fork.",
+            *(_named(GROUP_LABELS[group], buttons) for group, buttons in self.groups.items()),
+            _named("attention", self.attention),
         )
 
     def draw(self) -> None:
@@ -55,12 +51,7 @@ class SurgeryDrawer(Drawer):
             self.attention.value = wanted.attention
 
     def operate(self, group: str, choice: str) -> None:
-        """Do what a button says.
-
-        Args:
-            group: of parameters.
-            choice: one of the buttons' texts.
-        """
+        """Give a parameter group what one of its buttons says."""
         session = self.session
         own: GroupSettings = {}
         if choice in SHOCKS:
@@ -90,12 +81,11 @@ def _choice(description: str, options: list[str], value: str) -> ipywidgets.Togg
 
 
 def _named(description: str, buttons: ipywidgets.ToggleButtons) -> ipywidgets.HBox:
-    name = ipywidgets.HTML(description, layout=ipywidgets.Layout(width="92px"))
-    return row(name, buttons)
+    return row(ipywidgets.HTML(description, layout=ipywidgets.Layout(width="92px")), buttons)
 
 
 def _choice_of(own: GroupSettings) -> str | None:
-    """The button that stands for a group's settings; None for those that have none."""
+    """The button that stands for a group's settings, None if there is none."""
     if not own:
         return REST
     for text, factor in SHOCKS.items():

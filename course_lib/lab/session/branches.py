@@ -73,9 +73,8 @@ class Branches:
     def check_room(self) -> None:
         """ValueError if there are as many as there can be."""
         if len(self) >= MAX_BRANCHES:
-            raise ValueError(
-                f"there are {len(self)} branches: expected at most {MAX_BRANCHES}; remove one first"
-            )
+            n, most = len(self), MAX_BRANCHES
+            raise ValueError(f"there are {n} branches: expected at most {most}; remove one first")
 
     def add(self, run: Run, parent: Branch | None = None, *, arm: str | None = None) -> Branch:
         """Make a branch of a run, the current one from now on; it has the colour of `arm` if that is free."""

@@ -36,7 +36,7 @@ class RescueSearch:
         return self.rescue
 
     def work(self, worker: Worker) -> None:
-        """What the session's thread does."""
+        """Make the search's steps, in the session's thread."""
         for _ in self.rescue or ():
             worker.tick()
             if worker.halted:

@@ -36,6 +36,13 @@ LOCK = threading.RLock()
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
+def _wanted(name: str, doc: str) -> Any:
+    def put(session: "Session", value: Any) -> None:
+        session.set(**{name: value})
+
+    return property(lambda session: getattr(session.wanted, name), put, doc=doc)
+
+
 class Session:
     """Branches of a run under a reader's hands: trained, paused, looked back on, forked.
 
@@ -58,12 +65,9 @@ class Session:
     """
 
     def __init__(self, config: str | RunConfig = "live", **overrides: Any) -> None:
-        if isinstance(config, str):
-            config = preset(config, **overrides)
-        elif isinstance(config, RunConfig):
-            config = replace(config, **overrides)
-        else:
+        if not isinstance(config, str | RunConfig):
             raise ValueError(f"config is {config!r}: expected a preset's name or a RunConfig; try 'live'")
+        config = preset(config, **overrides) if isinstance(config, str) else replace(config, **overrides)
         use_available_cores()
         release_threads_after_cells()
         self.branches = Branches(Run(config))
@@ -76,9 +80,9 @@ class Session:
         self.past: Run | None = None
         """The current branch as it was at the moment that is looked at; None: it is the present."""
         self.message = ""
-        """What there is to say beside the state: why something was refused, or what it waits for."""
+        """Shown beside the state: why something was refused, or what the session waits for."""
         self.together = False
-        """Whether `start` trains all branches in lock step, and not the current one alone."""
+        """True if `start` trains all branches in lock step, not just the current one."""
         self.listeners: list[Listener] = []
         self._worker: Worker | None = None
         self._unapplied: deque[tuple[str, Any]] = deque()
@@ -107,7 +111,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is at work."""
+        """True while the thread works."""
         return self._worker is not None and not self._worker.done
 
     @property
@@ -123,7 +127,7 @@ class Session:
 
     @property
     def error(self) -> BaseException | None:
-        """What the thread has failed with."""
+        """The exception that ended the thread, if it failed."""
         return None if self._worker is None else self._worker.error
 
     @property
@@ -138,32 +142,9 @@ class Session:
 
     # --- settings -------------------------------------------------------------------------------
 
-    @property
-    def lr(self) -> float:
-        """Learning rate; a value that is set takes effect at the next step."""
-        return self.wanted.lr
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self.set(lr=value)
-
-    @property
-    def warmup(self) -> int:
-        """Warmup steps; a value that is set takes effect at the next step."""
-        return self.wanted.warmup
-
-    @warmup.setter
-    def warmup(self, value: int) -> None:
-        self.set(warmup=value)
-
-    @property
-    def tau(self) -> float | None:
-        """τ, None for off; a value that is set takes effect at the next step of AdamW²."""
-        return self.wanted.tau
-
-    @tau.setter
-    def tau(self, value: float | None) -> None:
-        self.set(tau=value)
+    lr = _wanted("lr", "Learning rate; a value that is set takes effect at the next step.")
+    warmup = _wanted("warmup", "Warmup steps; a value that is set takes effect at the next step.")
+    tau = _wanted("tau", "τ, None for off; a value that is set takes effect at the next step of AdamW².")
 
     def set(self, **settings: Any) -> None:
         """Choose settings.
@@ -204,7 +185,7 @@ class Session:
         self.set(groups={**self.wanted.groups, group: settings})
 
     def next_config(self) -> RunConfig:
-        """What the next run is made of."""
+        """The config of the next run."""
         return self.wanted.in_place_of(self.run.config)
 
     def _apply(self, branch: Branch) -> None:
@@ -471,9 +452,8 @@ class Session:
             ValueError: too many arms, none, or arms that do not train on the same data.
         """
         if not 1 <= len(arms) <= MAX_BRANCHES:
-            raise ValueError(
-                f"there are {len(arms)} arms: expected 1 to {MAX_BRANCHES}; try 'adamw', 'adamw2'"
-            )
+            n, most = len(arms), MAX_BRANCHES
+            raise ValueError(f"there are {n} arms: expected 1 to {most}; try 'adamw', 'adamw2'")
         base = self.next_config()
         warmup = min(WARMUP, base.steps)
         configs = [arm_config(base, arm, warmup) if isinstance(arm, str) else arm for arm in arms]

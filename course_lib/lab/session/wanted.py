@@ -8,14 +8,14 @@ from course_lib.runs import GroupSettings, Run, RunConfig
 from course_lib.runs.config import without_tau
 
 LIVE_SETTINGS = ("lr", "warmup", "tau", "groups")
-"""What takes effect at the next step. A fork can have another optimizer and attention, a new run all."""
+"""Settings that take effect at the next step. A fork can also change optimizer and attention."""
 
 
 @dataclass(frozen=True)
 class WantedSettings:
-    """What the next step, fork or run is to have; fields as in `RunConfig`.
+    """The settings of the next step, fork or run; fields as in `RunConfig`.
 
-    τ is kept while the optimizer is AdamW, which has none, and so is that of a group.
+    AdamW has no bound. While it is the optimizer, τ and the groups' τ are kept for AdamW².
     """
 
     lr: float
@@ -47,7 +47,7 @@ class WantedSettings:
         return {name: ours[name] for name in ours if name != "norm" and ours[name] != theirs[name]}
 
     def overrides(self, run: Run) -> dict[str, Any]:
-        """What a fork of a run has to be told to have these settings."""
+        """The overrides with which a fork of a run has these settings."""
         fields = self._fields()
         changed = WantedSettings(**fields).changes(run)
         if self.optimizer == "adamw":

@@ -35,16 +35,13 @@ class Worker:
     ) -> None:
         self.doing = doing
         self.error: BaseException | None = None
-        """What the thread failed with."""
+        """The exception that ended the thread, if it failed."""
         self.done = False
-        self.seconds = 0.0
-        """Time spent on steps and frames so far."""
-        self.steps = 0
-        """Steps made so far."""
+        self._steps = 0
         self._work = work
         self._frame = frame
         self._halt = threading.Event()
-        self._due = self._began = 0.0
+        self._due = 0.0
         self._ticks: deque[tuple[float, int]] = deque(maxlen=16)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
@@ -54,7 +51,7 @@ class Worker:
 
     @property
     def halted(self) -> bool:
-        """Whether the thread has been asked to end."""
+        """True once the thread has been asked to end."""
         return self._halt.is_set()
 
     @property
@@ -81,21 +78,20 @@ class Worker:
 
     def tick(self) -> None:
         """Count a step, and draw a frame if it is time to."""
-        self.steps += 1
+        self._steps += 1
         now = time.perf_counter()
         if now >= self._due:
-            self._ticks.append((now, self.steps))
+            self._ticks.append((now, self._steps))
             self._frame()
             cost = time.perf_counter() - now
             # Make up for a step that was a little late; after a long one, begin anew.
             due = max(self._due, now - FRAME_SECONDS / 2)
             self._due = max(due + FRAME_SECONDS, now + cost / FRAME_SHARE)
-        self.seconds = time.perf_counter() - self._began
 
     def _run(self) -> None:
-        self._began = time.perf_counter()
-        self._due = self._began + FRAME_SECONDS
-        self._ticks.append((self._began, 0))
+        now = time.perf_counter()
+        self._due = now + FRAME_SECONDS
+        self._ticks.append((now, 0))
         try:
             self._work(self)
         except BaseException as error:  # Session.result() raises it where somebody sees it

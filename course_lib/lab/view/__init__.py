@@ -1,1 +1,1 @@
-"""What the lab shows of a session: controls, charts, words."""
+"""The view of a session: controls, charts, texts."""

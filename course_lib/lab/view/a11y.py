@@ -1,8 +1,8 @@
-"""What screen readers are told of the controls, beyond what ipywidgets tells them.
+"""Names and states of the controls for screen readers.
 
-Its sliders have no name, and say where their handle stands (of a learning rate, the logarithm); its toggle
-buttons do not say whether they are pressed. A few lines in the browser mend that, for as long as the lab is
-shown.
+The sliders of ipywidgets have no name and report where their handle stands: for a learning rate, its
+logarithm. Its toggle buttons do not say whether they are pressed. A script in the browser mends both while
+the lab is shown.
 """
 
 import ipywidgets
@@ -46,7 +46,7 @@ _SCRIPT = """<script>
 </script>"""
 
 
-def naming() -> ipywidgets.Output:
+def control_names() -> ipywidgets.Output:
     """A widget without a size that names the controls of the lab that it is put into."""
     output = {"output_type": "display_data", "data": {"text/html": _SCRIPT}, "metadata": {}}
     return ipywidgets.Output(outputs=(output,), layout=ipywidgets.Layout(height="0", overflow="hidden"))

@@ -1,7 +1,7 @@
-"""What the figures of the lab are made of: marks, axes, pictures that change, and their places.
+"""Parts of the lab's figures: marks, axes, pictures that change, and their layout.
 
-A frame sends as little as it can: one message for each mark that has something new, arrays in binary. What
-it costs the browser comes off the training where both share the same cores.
+A frame sends as little as it can: one message for each mark that has something new, arrays in binary. The
+browser's work slows the training where both share the same cores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,13 @@ Array = npt.NDArray[Any]
 
 CHART_HEIGHT = "244px"
 SMALL = {"font-size": "10px"}
+GRID_COLOR = "#E6E6E6"
 MAX_POINTS = 400
-"""Points that a curve keeps; more would not be seen."""
+"""Largest number of points of a curve; more would not be visible."""
 
 
 def clear_line(mark: bqplot.Lines, low: float) -> None:
-    """Nothing to be seen: a line without length (without points, browsers log errors)."""
+    """Make a mark invisible: a line without length, as browsers log errors for one without points."""
     set_line(mark, np.zeros(2), np.full(2, low))
 
 
@@ -41,25 +42,17 @@ def set_labels(mark: bqplot.Label, x: Sequence[float], y: Sequence[float], text:
 
 
 def lines_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Lines:
-    """Lines, for the time being without a length."""
+    """Lines, invisible until they get points."""
     return bqplot.Lines(x=np.zeros(2), y=np.ones(2), scales=scales, colors=colors, **style)
 
 
 def labels_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Label:
-    """Texts, for the time being none."""
-    return bqplot.Label(
-        x=[],
-        y=[],
-        text=[],
-        scales=scales,
-        colors=colors,
-        default_size=10,
-        font_weight="normal",
-        **style,
-    )
+    """Labels, none at first."""
+    style |= {"scales": scales, "colors": colors, "default_size": 10, "font_weight": "normal"}
+    return bqplot.Label(x=[], y=[], text=[], **style)
 
 
-def figure_of(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bqplot.Figure:
+def lab_figure(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bqplot.Figure:
     """A figure as large as all others of the lab."""
     figure = bqplot.Figure(
         title=title,
@@ -70,14 +63,14 @@ def figure_of(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> 
         padding_x=0.0,
         padding_y=0.0,
         display_toolbar=False,
-        layout=cell(),
+        layout=cell_layout(),
     )
     figure.add_class("course-lab-chart")
     return figure
 
 
-def cell() -> ipywidgets.Layout:
-    """The layout of what stands in the grid of panels."""
+def cell_layout() -> ipywidgets.Layout:
+    """The layout of a cell in the grid of panels."""
     return ipywidgets.Layout(height=CHART_HEIGHT, width="auto", min_width="0", overflow="hidden")
 
 
@@ -88,7 +81,7 @@ def round_values(low: float, high: float) -> Array:
     return np.arange(np.ceil(low / step), np.floor(high / step + 1e-9) + 1) * step
 
 
-def grid_of(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
+def figure_grid(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
     """Figures in rows of three, or fewer where there is no room for so many."""
     layout = ipywidgets.Layout(
         grid_template_columns="repeat(auto-fit, minmax(max(290px, 30%), 1fr))",
@@ -111,7 +104,7 @@ def round_decades(low: float, high: float) -> tuple[float, float]:
 
 
 def decades(low: float, high: float) -> Array:
-    """At most seven of the powers of ten from `low` to `high`, which are some."""
+    """At most seven powers of ten from `low` to `high`, both powers of ten themselves."""
     powers = np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
     return 10.0 ** powers[:: 1 + (len(powers) - 1) // 6]
 
@@ -123,8 +116,21 @@ def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
     axis.tick_labels = {repr(float(at)).removesuffix(".0"): name for at, name in names.items()}
 
 
-def picture_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+def chart_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    """Axes of a chart, with lines across it from the y axis alone."""
+    below = {"label": x_label, "label_offset": "28px", "grid_lines": "none"}
+    left = {"label": y_label, "label_offset": "38px", "side": "left", "grid_color": GRID_COLOR}
+    return [bqplot.Axis(scale=s, tick_style=SMALL, **style) for s, style in ((x, below), (y, left))]
+
+
+def unit_scales() -> dict[str, bqplot.Scale]:
+    """Linear scales from 0 to 1."""
+    return {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
+
+
+def picture_axes(scales: dict[str, bqplot.Scale], x_label: str, y_label: str) -> list[bqplot.Axis]:
     """Axes of a picture that fills its figure."""
+    x, y = scales["x"], scales["y"]
     x.allow_padding = y.allow_padding = False
     style = {"grid_lines": "none", "tick_style": SMALL}
     return [
@@ -145,8 +151,8 @@ class LivePicture:
         self._turns = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
         self.mark = bqplot.Image(image=self._turns[0], scales=scales)
         self.widgets = (self.mark, *self._turns)
-        """All that messages are sent of. Held in this order, they are sent in the other: the mark last, as it
-        shows what a picture is when it is handed over."""
+        """All widgets that send messages. Held in this order they send in reverse: the mark last, as it shows
+        the picture as it is at that moment."""
 
     def show(self, picture: bytes, **place: Any) -> None:
         """Show another PNG file; `place`: ends of the mark, `x` and `y`."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from course_lib.figures.palette import REFERENCE_COLOR
 from course_lib.lab.view.bqplot_marks import (
-    SMALL,
     Array,
+    chart_axes,
     clear_line,
     decades,
-    figure_of,
+    lab_figure,
     labels_mark,
     lines_mark,
     round_decades,
@@ -24,11 +24,11 @@ from course_lib.lab.view.text import GHOST_COLOR, MARK_COLOR, OPTIMIZER_NAMES, n
 from course_lib.runs import Change
 
 SPIKE = 20
-"""Steps that a spike lasts at most."""
+"""Longest duration of a spike, in steps."""
 LATE = 0.7
 """Share of the steps after which the name of a change stands on its left."""
 CURSOR_COLOR = "#949494"
-"""Of the moment that is looked at."""
+"""Marks the moment that is looked at."""
 SETTING_SYMBOLS = {"tau": "τ", "optimizer": "", "attention": ""}
 
 
@@ -55,38 +55,13 @@ class Chart:
         self.cursor = lines_mark(tall, [CURSOR_COLOR], stroke_width=3, opacities=[0.5])
         self.ghost = lines_mark(scales, [GHOST_COLOR], stroke_width=1.2)
         self.lines = lines_mark(scales, list(colors), stroke_width=1.8)
-        self.x_axis = bqplot.Axis(
-            scale=self.x,
-            label="step",
-            num_ticks=4,
-            grid_lines="none",
-            tick_style=SMALL,
-            label_offset="28px",
-        )
-        self.y_axis = bqplot.Axis(
-            scale=self.y,
-            label=y_label,
-            side="left",
-            num_ticks=5,
-            grid_color="#E6E6E6",
-            tick_style=SMALL,
-            label_offset="38px",
-            tick_format="~g",
-        )
-        self.figure = figure_of(
-            title,
-            [self.x_axis, self.y_axis],
-            [
-                self.cursor,
-                self.ghost,
-                self.levels,
-                self.changes,
-                self.lines,
-                self.level_names,  # names stand above lines, with a rim (see `STYLE`)
-                self.change_names,
-                self.late_names,
-            ],
-        )
+        self.x_axis, self.y_axis = chart_axes(self.x, self.y, "step", y_label)
+        self.x_axis.num_ticks, self.y_axis.num_ticks = 4, 5
+        self.y_axis.tick_format = "~g"
+        # Names stand above lines, with a rim (see `STYLE`).
+        marks = [self.cursor, self.ghost, self.levels, self.changes, self.lines]
+        marks += [self.level_names, self.change_names, self.late_names]
+        self.figure = lab_figure(title, [self.x_axis, self.y_axis], marks)
 
     def clear(self, steps: int, low: float, high: float) -> None:
         """Empty the chart and set its axes."""
@@ -128,13 +103,11 @@ class Chart:
 
     def draw_changes(self, changes: Sequence[Change], *, named: bool) -> None:
         """Draw a vertical line where a setting was changed, with what it was set to if `named`."""
-        if not changes:
+        if changes:
+            x = np.array([[c.step, c.step] for c in changes], dtype=np.float64)
+            set_line(self.changes, x, np.tile([0.0, 1.0], (len(changes), 1)))
+        else:
             clear_line(self.changes, 0.0)
-            for label in (self.change_names, self.late_names):
-                set_labels(label, [], [], [])
-            return
-        x = np.array([[c.step, c.step] for c in changes], dtype=np.float64)
-        set_line(self.changes, x, np.tile([0.0, 1.0], (len(changes), 1)))
         if named:
             names = [
                 f"{SETTING_SYMBOLS.get(c.setting, c.setting)} {_value(c.value)}".strip() for c in changes
@@ -154,7 +127,7 @@ class Chart:
             set_line(self.cursor, np.full(2, float(step)), np.array([0.0, 1.0]))
 
     def _beside(self, height: float, side: int) -> float:
-        """Where a line's name stands, half a text above (side 1) or below (-1) the line."""
+        """The height of a line's name, half a line of text above (side 1) or below (-1) it."""
         if self.log:
             return float(height * (self.y.max / self.y.min) ** (0.04 * side))
         return float(height + 0.042 * side * (self.y.max - self.y.min))

@@ -16,20 +16,10 @@ OFF = "off"
 """The last position of the τ slider; a selection cannot hold None."""
 
 _BUTTONS = {
-    "start": (
-        "Start",
-        "play",
-        "success",
-        "Train, or go on after a pause. Once a run has ended: a new run",
-    ),
+    "start": ("Start", "play", "success", "Train, or go on after a pause. Once a run has ended: a new run"),
     "pause": ("Pause", "pause", "", "Hold the run between two steps; Start goes on"),
     "step": ("Step", "step-forward", "", "Make one step, then pause"),
-    "stop": (
-        "Stop",
-        "stop",
-        "danger",
-        "End this run; it stays to be looked at, and Start makes a new one",
-    ),
+    "stop": ("Stop", "stop", "danger", "End this run; it stays to be looked at, and Start makes a new one"),
     "reset": ("Reset", "undo", "", "A new run with the settings above, not yet started"),
 }
 
@@ -45,24 +35,21 @@ class Controls:
     def __init__(self, session: Session, as_callback: AsCallback) -> None:
         self.session = session
         self._changes = UserChanges(as_callback)
-        wanted, steps = session.wanted, session.run.config.steps
+        steps = session.run.config.steps
         self.lr = ipywidgets.FloatLogSlider(
-            value=wanted.lr,
             step=0.05,
             readout_format=".2g",
             tooltip="Learning rate, before schedule and warmup. Takes effect at the next step",
             **_slider("learning rate"),
         )
         self.warmup = ipywidgets.IntSlider(
-            value=wanted.warmup,
-            min=0,
             max=steps,
             step=max(1, steps // 60),
             tooltip="Steps over which the learning rate rises from zero, counted from the start of the run",
             **_slider("warmup (steps)"),
         )
         self.tau = ipywidgets.SelectionSlider(
-            options=_tau_options(wanted.tau),
+            options=_tau_options(session.tau),
             tooltip="AdamW² only: largest share of σ₁(W) that one step may move; off at the right end",
             **_slider("τ of AdamW²"),
         )
@@ -80,28 +67,18 @@ class Controls:
         self.draw()
         for name in ("lr", "warmup", "tau", "optimizer", "norm"):
             self._changes.observe(getattr(self, name), self._setter(name))
-        self.buttons = {
-            name: ipywidgets.Button(
-                description=text,
-                icon=icon,
-                button_style=style,
-                tooltip=tooltip,
-                layout=ipywidgets.Layout(width="auto", min_width="84px"),
-            )
-            for name, (text, icon, style, tooltip) in _BUTTONS.items()
-        }
-        for name, pressed in self.buttons.items():
+        self.buttons: dict[str, ipywidgets.Button] = {}
+        for name, (text, icon, style, tooltip) in _BUTTONS.items():
+            pressed = button(text, tooltip, icon=icon, button_style=style)
+            pressed.layout.min_width = "84px"
             pressed.on_click(as_callback(getattr(session, name)))
-        row = ipywidgets.Layout(flex_flow="row wrap", margin="4px 12px 0 0")
-        self.button_row = ipywidgets.HBox(list(self.buttons.values()), layout=row)
-        self.widget = ipywidgets.GridBox(
-            [self.lr, self.warmup, self.tau, self.optimizer, self.norm],
-            layout=ipywidgets.Layout(
-                grid_template_columns="repeat(auto-fit, minmax(290px, 1fr))",
-                grid_gap="4px 12px",
-                width="100%",
-                overflow="hidden",
-            ),
+            self.buttons[name] = pressed
+        self.button_row = ipywidgets.HBox(list(self.buttons.values()))
+        self.button_row.layout = ipywidgets.Layout(flex_flow="row wrap", margin="4px 12px 0 0")
+        self.widget = ipywidgets.GridBox([self.lr, self.warmup, self.tau, self.optimizer, self.norm])
+        columns = "repeat(auto-fit, minmax(290px, 1fr))"
+        self.widget.layout = ipywidgets.Layout(
+            grid_template_columns=columns, grid_gap="4px 12px", width="100%", overflow="hidden"
         )
 
     def _setter(self, name: str) -> Callable[[Any], None]:
@@ -121,10 +98,16 @@ class Controls:
             self.tau.disabled = "adamw2" not in (wanted.optimizer, config.optimizer)
 
 
-def button(text: str, tooltip: str, icon: str = "") -> ipywidgets.Button:
+def button(text: str, tooltip: str, **style: Any) -> ipywidgets.Button:
     """A button as wide as its text."""
     layout = ipywidgets.Layout(width="auto")
-    return ipywidgets.Button(description=text, tooltip=tooltip, icon=icon, layout=layout)
+    return ipywidgets.Button(description=text, tooltip=tooltip, layout=layout, **style)
+
+
+def menu(name: str, options: list[Any], tooltip: str) -> ipywidgets.Dropdown:
+    """A menu of short names."""
+    layout, style = ipywidgets.Layout(width="130px"), {"description_width": "50px"}
+    return ipywidgets.Dropdown(description=name, options=options, tooltip=tooltip, layout=layout, style=style)
 
 
 def row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:

@@ -10,11 +10,11 @@ from course_lib.runs import Verdict, mean_over_heads
 from course_lib.runs.records import layer_of
 
 QUANTITIES = ("entropy", "qk_sec", "qk_sigma", "rho_applied")
-"""What is drawn by layer: of the first two the mean over the heads, of the rest the largest value."""
+"""Quantities drawn by layer: the mean over the heads of the first two, the largest value of the others."""
 
 
 class Curves:
-    """What the charts need of one branch.
+    """The curves of one branch.
 
     Args:
         branch: whose records to read.
@@ -33,13 +33,13 @@ class Curves:
         self._members = [np.flatnonzero([layer == block for layer in layers]) for block in blocks]
 
     def read_losses(self) -> bool:
-        """Read the losses of new records; whether there are any."""
+        """Read the losses of new records; True if there are any."""
         new = self.branch.run.records[len(self.losses) :]
         self.losses += [record.loss for record in new]
         return bool(new)
 
     def read_probes(self) -> bool:
-        """Read the probes of those records whose losses are read; whether there is anything new in them."""
+        """Read the probes of the records whose losses are read; True if there is anything new."""
         records = self.branch.run.records[self._seen : len(self.losses)]
         self._seen += len(records)
         probed = [record for record in records if record.probes]

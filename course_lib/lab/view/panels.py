@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-import bqplot
 import ipywidgets
 import numpy as np
 
@@ -10,13 +9,14 @@ from course_lib.figures.palette import LAYER_COLORS
 from course_lib.lab.session.branches import Branch, Branches
 from course_lib.lab.view.bqplot_marks import (
     LivePicture,
-    cell,
-    figure_of,
-    grid_of,
+    cell_layout,
+    figure_grid,
+    lab_figure,
     name_ticks,
     picture_axes,
     set_line,
     thinned,
+    unit_scales,
 )
 from course_lib.lab.view.chart import Chart
 from course_lib.lab.view.curves import Curves, side_by_side
@@ -31,16 +31,16 @@ TITLES = {
     "qk_sigma": ("Size of W_qᵀW_k", "Size of W_qᵀW_k, largest layer"),
     "rho_applied": ("Step size beside its matrix", "Step size, largest layer"),
 }
-"""Of one branch alone, and of several."""
+"""Titles for one branch alone, and for several."""
 LINE_COLOR = "#333333"
-"""Of the loss of a run that has no branches."""
+"""The loss of a run without branches."""
 
 
 class Panels:
     """All charts, the attention maps and the verdict of a lab.
 
-    One branch alone is drawn layer by layer; of several each has one line, its own colour, and the layer
-    that is worst off.
+    One branch alone is drawn layer by layer. Of several branches each has one line in its own colour, which
+    shows the layer that is worst off.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Panels:
         self.by_layer = {"entropy": self.entropy, "qk_sigma": self.sigma, "rho_applied": self.ratio}
         self.charts = (self.loss, *self.by_layer.values())
         self.legend = ipywidgets.HTML()
-        self.verdict = ipywidgets.HTML(layout=cell())
+        self.verdict = ipywidgets.HTML(layout=cell_layout())
         self.judged: Verdict | None = None
         """The verdict that is shown."""
         self._make_maps()
@@ -59,14 +59,13 @@ class Panels:
         self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
         figures = [self.loss.figure, self.entropy.figure, self.maps_figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
-        self.widget = ipywidgets.VBox([self.legend, grid_of(figures)])
+        self.widget = ipywidgets.VBox([self.legend, figure_grid(figures)])
 
     def _make_maps(self) -> None:
-        scales = {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
-        labels = "key (left to right)", "query (top to bottom)"
-        self.map_axes = picture_axes(scales["x"], scales["y"], *labels)
+        scales = unit_scales()
+        self.map_axes = picture_axes(scales, "key (left to right)", "query (top to bottom)")
         self.maps = LivePicture(scales, NOTHING_SEEN)
-        self.maps_figure = figure_of("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
+        self.maps_figure = lab_figure("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
 
     # --- what is shown --------------------------------------------------------------------------
 
@@ -118,15 +117,11 @@ class Panels:
 
     def _draw_map_axes(self, run: Run) -> None:
         rows, columns = min(len(run.sites), MAX_TILES[0]), min(max(run.heads), MAX_TILES[1])
-        ticks = (
-            [((i + 0.5) / columns, f"head {i + 1}") for i in range(columns)],
-            [(1 - (i + 0.5) / rows, f"{i + 1}") for i in range(rows)],
-        )
-        for axis, at in zip(self.map_axes, ticks, strict=True):
-            name_ticks(axis, dict(at))
+        name_ticks(self.map_axes[0], {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
+        name_ticks(self.map_axes[1], {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
 
     def curves(self, branch: Branch) -> Curves:
-        """What the charts have read of a branch."""
+        """The curves of a branch, as far as they are read."""
         return self._curves[branch]
 
     # --- frames ---------------------------------------------------------------------------------
@@ -155,7 +150,7 @@ class Panels:
                 self.loss.draw(x, y)
 
     def draw_maps(self, past: Run | None = None) -> None:
-        """Draw the attention maps, if they have been looked at since."""
+        """Draw the attention maps, if there are new ones."""
         shown = past or self.branches.current.run
         if shown.observation is not None and shown.observation is not self._pictured:
             self._pictured = shown.observation

@@ -5,10 +5,10 @@ import numpy as np
 
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.lab.view.bqplot_marks import (
-    SMALL,
     Array,
+    chart_axes,
     decades,
-    figure_of,
+    lab_figure,
     lines_mark,
     name_ticks,
     round_decades,
@@ -20,14 +20,13 @@ from course_lib.runs.records import layer_of
 
 _PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
 LABELLED = 16
-"""Matrices up to which each one has its name below; of more, the layers have."""
+"""Largest number of matrices that are named one by one; if there are more, the layers are."""
 
 
 class StepSizes:
     """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
 
-    Of a bounded matrix ρ is what the step would have been without the bound, so that what stands above τ is
-    what was cut.
+    For a bounded matrix, ρ is the size of the step before the cut: what stands above τ was cut.
     """
 
     def __init__(self) -> None:
@@ -38,14 +37,9 @@ class StepSizes:
         self.free = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw-warmup"]], marker="circle", **style)
         self.cut = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw2"]], marker="triangle-down", **style)
         self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
-        self.x_axis = bqplot.Axis(
-            scale=self.x, tick_style=SMALL, label="matrix, by layer", label_offset="28px", grid_lines="none"
-        )
-        self.y_axis = bqplot.Axis(
-            scale=self.y, side="left", label="σ₁ ratio ρ", label_offset="38px", tick_style=SMALL,
-            grid_color="#E6E6E6", tick_format="~g",
-        )  # fmt: skip
-        self.figure = figure_of(
+        self.x_axis, self.y_axis = chart_axes(self.x, self.y, "matrix, by layer", "σ₁ ratio ρ")
+        self.y_axis.tick_format = "~g"
+        self.figure = lab_figure(
             "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
         )
 

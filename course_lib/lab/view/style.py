@@ -1,4 +1,4 @@
-"""How the lab looks."""
+"""The style sheet of the lab."""
 
 STYLE = """<style>
 .course-lab { max-width: 1500px; }

@@ -45,11 +45,7 @@ def number(value: float | None) -> str:
 
 def describe(config: RunConfig) -> str:
     """A run's settings in one line."""
-    parts = [
-        OPTIMIZER_NAMES[config.optimizer],
-        f"{config.norm}-LN",
-        f"learning rate {number(config.lr)}",
-    ]
+    parts = [OPTIMIZER_NAMES[config.optimizer], f"{config.norm}-LN", f"learning rate {number(config.lr)}"]
     parts.append(f"warmup {config.warmup} steps" if config.warmup else "no warmup")
     if config.optimizer == "adamw2":
         parts.append(f"τ {number(config.tau)}")
@@ -66,7 +62,7 @@ def describe_run(run: Run) -> str:
 
 
 def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
-    """What parameter groups have of their own, one text for each."""
+    """The settings that single parameter groups have, one text for each."""
     parts = []
     for group, own in groups.items():
         settings = []
@@ -110,7 +106,7 @@ def summary_of_branches(branches: Iterable[Branch]) -> str:
 
 
 def pending_text(session: Session) -> str:
-    """What is wanted and the present run does not have, and how it comes about."""
+    """The wanted settings that the present run does not have, and how to get them."""
     if session.past is not None:
         step = session.past.updates
         return f"Step {step} as it was. Change a setting and fork; Start goes back to now."

@@ -33,7 +33,7 @@ class UserChanges:
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
-        """What this thread changes meanwhile is the lab's doing."""
+        """Call nobody back for what this thread changes meanwhile."""
         self._threads.add(threading.get_ident())
         try:
             yield

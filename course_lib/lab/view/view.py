@@ -1,4 +1,4 @@
-"""What a lab shows of a session: controls, status line, charts, texts for screen readers."""
+"""The view of a session: controls, status line, charts, texts for screen readers."""
 
 import threading
 import time
@@ -10,13 +10,7 @@ import ipywidgets
 from course_lib.lab.session import Listener, Session
 from course_lib.lab.view.controls import Controls
 from course_lib.lab.view.panels import Panels
-from course_lib.lab.view.text import (
-    live_html,
-    pending_text,
-    status_html,
-    summary,
-    summary_of_branches,
-)
+from course_lib.lab.view.text import live_html, pending_text, status_html, summary, summary_of_branches
 
 SLOW_SECONDS = 0.9
 """Least time between two frames with all curves and the status while a run trains. The next frame shows the
@@ -48,7 +42,7 @@ class View(Listener):
         self.controls = Controls(session, self.as_callback)
         self.panels = Panels()
         self.parts: list[Part] = []
-        """What else is drawn."""
+        """Drawn with the view."""
         self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 420px", min_width="0"))
         self.live = ipywidgets.HTML()
         self.actions = ipywidgets.HBox([self.controls.button_row, self.status])
@@ -122,11 +116,10 @@ class View(Listener):
         if pictures:
             self._pictures_due = False
         self.panels.draw(session.past, maps=pictures)
-        note = session.message or pending_text(session)
-        if session.state == "failed":
+        state, speed, note = session.state, session.speed, session.message or pending_text(session)
+        if state == "failed":
             note = f"{type(session.error).__name__}: {session.error}"
         branch = f"branch {session.branches.current.name} · " if len(session.branches) > 1 else ""
-        state, speed = session.state, session.speed
         if session.past is not None:
             state, speed = "looking back", 0.0
         self.status.value = status_html(state, session.shown, speed, note, branch)
