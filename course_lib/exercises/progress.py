@@ -1,6 +1,5 @@
 """Which exercises a reader has solved, kept on disk between visits."""
 
-import contextlib
 import json
 import os
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.extras import platformdirs
+
+from course_lib.atomic import write_atomically
 
 VARIABLE = "COURSE_LIB_PROGRESS"
 """Environment variable: the file to keep progress in, or "off" to keep none."""
@@ -157,15 +158,8 @@ def _aside(path: Path) -> Path:
 
 
 def _write(path: Path, solved: Mapping[str, str]) -> None:
-    """In one go: whoever reads sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps({"version": VERSION, "solved": solved}, indent=1), encoding="utf-8")
-        part.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    write_atomically(path, json.dumps({"version": VERSION, "solved": solved}, indent=1).encode())
 
 
 def _unreadable(path: Path, error: OSError) -> str:

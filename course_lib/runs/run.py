@@ -20,6 +20,7 @@ from course_lib.optim.bounded import blocks
 from course_lib.probes import Observation
 from course_lib.runs import checkpoint
 from course_lib.runs.config import (
+    RENAMED,
     GroupSettings,
     RunConfig,
     check_groups,
@@ -63,9 +64,9 @@ class Evaluation(NamedTuple):
 class Run:
     """A training run that can be stopped, changed, copied and resumed between any two steps.
 
-    Iterating makes the steps and yields one `Record` for each; record t tells of the model after t updates,
-    and the last one, after `config.steps` updates, carries the validation loss. `lr`, `warmup` and `tau` can
-    be set between steps; `changes` keeps what was set when.
+    Iterating makes the steps and yields one `Record` for each. Record t describes the model after t updates.
+    The last one, after `config.steps` updates, has the validation loss. `lr`, `warmup` and `tau` can be set
+    between steps; `changes` keeps what was set when.
 
     Args:
         config: what the run is made of, most easily from `course_lib.preset`.
@@ -76,7 +77,7 @@ class Run:
             and save at the same time.
 
     Raises:
-        ValueError: the task, the text or the device is not to be had, or the batch cannot be shared evenly.
+        ValueError: the task, the text or the device is not available, or the batch cannot be divided evenly.
     """
 
     def __init__(self, config: RunConfig, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
@@ -170,10 +171,9 @@ class Run:
         with torch.no_grad():
             loss, accuracy = self._over_all_processes(*self._loss_and_accuracy(batch, self.model))
         probes = self._prober.quantities(self._look() if self.config.probe_every else None)
-        validated = self.evaluate() if self._has_values else None
         record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
-        if validated is not None:
-            record.val_loss, record.val_accuracy = validated
+        if self._has_values:
+            record.val_loss, record.val_accuracy = self.evaluate()
         return record
 
     def _look(self) -> Observation | None:
@@ -184,7 +184,7 @@ class Run:
     def _loss_and_accuracy(
         self, batch: tuple[Tensor, Tensor], model: nn.Module
     ) -> tuple[Tensor, Tensor | None]:
-        """Loss of a batch and, of images, the share that the model is right about."""
+        """Loss of a batch and, for images, the share that the model classifies rightly."""
         inputs, targets = self.to_device(batch)
         logits = model(inputs)
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
@@ -193,11 +193,11 @@ class Run:
         return loss, (logits.detach().argmax(-1) == targets).float().mean()
 
     def _over_all_processes(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.process_group.all_reduce_mean(
-            loss
-        ), None if accuracy is None else self.process_group.all_reduce_mean(accuracy)
+        mean = self.process_group.all_reduce_mean
+        return mean(loss), None if accuracy is None else mean(accuracy)
 
     def to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """A batch of the task on the run's device, images scaled to `config.image_size`."""
         inputs, targets = batch
         if self.device.type == "cuda":  # pinned memory lets the copy overlap with the host
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
@@ -272,9 +272,7 @@ class Run:
         """Loss and accuracy on the validation data: the same 64 sequences every time, or all test images."""
         n = self.task.validation_size
         inputs, targets = self.task.batch(0, n, "validation")
-        size = self.process_group.local_batch_size(
-            self.config.batch
-        )  # what the memory of one process is known to hold
+        size = self.process_group.local_batch_size(self.config.batch)  # one process has memory for so many
         loss, right = 0.0, 0.0
         for batch in zip(inputs.split(size), targets.split(size), strict=True):
             part, accuracy = self._loss_and_accuracy(batch, self.model)
@@ -297,7 +295,7 @@ class Run:
         return "uniform" if self.sites[0].causal else "reference"
 
     def verdict(self) -> Verdict:
-        """What has become of the run so far (see `course_lib.runs.verdict`)."""
+        """What became of the run so far (see `course_lib.runs.verdict`)."""
         ranks = self.reference_ranks
         verdict = judge(self.records, self.task.reference, ranks, finished=self.finished)
         return replace(verdict, rank_unit=self.rank_unit)
@@ -331,9 +329,9 @@ class Run:
     def snapshot(self, copy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = copies) -> Snapshot:
         """The run as it is now, to come back to.
 
-        It holds whole tensors, AdamW's moments with them three times the weights. Of a sharded run (FSDP2)
-        they are gathered one by one, in the memory of the host: every process ends with all of them, so all
-        have to call this.
+        It holds whole tensors: with AdamW's moments, three times the weights. A sharded run (FSDP2) gathers
+        them one by one in the memory of the host. Every process ends with all of them, so all have to call
+        this.
 
         Args:
             copy: makes the copies that are kept of the run's own tensors.
@@ -352,15 +350,15 @@ class Run:
     def fork(self, **overrides: Any) -> "Run":
         """A second run that shares this one's past, with the given config fields changed from here on.
 
-        With nothing changed it repeats this run bit for bit. Moments carry over between AdamW and AdamW².
-        What has the same parameters can be exchanged too, such as softmax for uniform attention.
+        With nothing changed it repeats this run bit for bit. AdamW and AdamW² take over each other's moments.
+        A model with the same parameters can take over too, such as uniform attention from softmax.
 
         Raises:
             ValueError: a model with these fields has other parameters, or `steps` is less than are made.
         """
         other = Run(replace(self.config, **overrides), self.process_group)
         checkpoint.put_back(other, self.snapshot())
-        for name in overrides:
+        for name in (RENAMED.get(name, name) for name in overrides):
             value = getattr(other.config, name)
             if name in LIVE_SETTINGS:
                 other._change(name, value)
@@ -371,8 +369,8 @@ class Run:
     def save(self, path: str | Path) -> None:
         """Write the run to a file, at once or not at all; no pickle.
 
-        Of many processes the first one writes. A sharded run (FSDP2) is gathered for it, as for `snapshot`:
-        all have to call this. The file is the same, whatever number of processes has made it.
+        If there are many processes, the first one writes. A sharded run (FSDP2) is gathered for it, so all
+        have to call this. The file is the same for any number of processes.
         """
         if self.process_group.is_main or self.process_group.sharded:
             snapshot = self.snapshot()

@@ -121,10 +121,10 @@ def test_a_full_disk_leaves_the_old_file(file, monkeypatch):
     check_warmup(warmup)
     before = file.read_bytes()
 
-    def full(self, *arguments, **options):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     result = exercises.check_verdicts({"A": "benign", "B": "malignant", "C": "healthy", "D": "stalled"})
     assert result.passed
     assert "No space left on device" in result.message
