@@ -11,9 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from course_lib.extras import platformdirs
-
 from course_lib.atomic import write_atomically
+from course_lib.extras import platformdirs
 
 VARIABLE = "COURSE_LIB_PROGRESS"
 """Environment variable: the file to keep progress in, or "off" to keep none."""

@@ -16,10 +16,10 @@ from course_lib.lab.session.branches import MAX_BRANCHES, Branch, Branches
 from course_lib.lab.session.listener import Listener
 from course_lib.lab.session.openmp import release_threads, release_threads_after_cells
 from course_lib.lab.session.search import RescueSearch
-from course_lib.lab.session.wanted import LIVE_SETTINGS, WantedSettings
+from course_lib.lab.session.wanted import WantedSettings
 from course_lib.lab.session.worker import Worker, in_lock_step
 from course_lib.models import GROUPS
-from course_lib.runs import GroupSettings, Run, RunConfig, preset
+from course_lib.runs import LIVE_SETTINGS, GroupSettings, Run, RunConfig, preset
 from course_lib.runs.config import check_groups, without_tau
 from course_lib.studies.arms import WARMUP, arm_config, arm_of
 from course_lib.studies.rescue import Rescue

@@ -7,10 +7,6 @@ from typing import Any
 from course_lib.runs import GroupSettings, Run, RunConfig
 from course_lib.runs.config import without_tau
 
-LIVE_SETTINGS = ("lr", "warmup", "tau", "groups")
-"""Settings that take effect at the next step. A fork can also change optimizer and attention."""
-
-
 @dataclass(frozen=True)
 class WantedSettings:
     """The settings of the next step, fork or run; fields as in `RunConfig`.
