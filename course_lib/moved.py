@@ -11,14 +11,14 @@ from types import ModuleType
 
 _PLOTS = {
     "attention": "map_images sweeps",
-    "bound": "curves spectra dot_rows",
+    "bound": "step_curves spectra dot_rows",
     "compare": "comparison",
     "images": "map_images sweeps",
-    "own_code": "curves",
+    "own_code": "step_curves",
     "rescue": "sweeps dot_rows heat_table",
-    "runs": "curves map_images dot_rows",
+    "runs": "step_curves map_images dot_rows",
     "spectrum": "spectra link_curves",
-    "taming": "sweeps curves dot_rows",
+    "taming": "sweeps step_curves dot_rows",
     "windows": "window_images",
 }
 MOVED = {

@@ -29,13 +29,7 @@ from course_lib.exercises.nb05 import (
 from course_lib.exercises.nb06 import check_patch_map, check_tamed
 from course_lib.exercises.nb07 import check_linear, check_sees
 from course_lib.exercises.nb08 import CARRIER_CLAIMS, check_alarm, check_border, check_carriers
-from course_lib.exercises.nb09 import (
-    PATIENTS,
-    Stranger,
-    check_first_aid,
-    check_share_cut,
-    check_sites,
-)
+from course_lib.exercises.nb09 import PATIENTS, Stranger, check_first_aid, check_share_cut, check_sites
 from course_lib.exercises.prediction import Outcome, Prediction
 from course_lib.exercises.progress import progress
 from course_lib.exercises.result import Result

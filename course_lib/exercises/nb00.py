@@ -5,15 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import (
-    Wrong,
-    call,
-    checker,
-    close,
-    judge_cases,
-    known_word,
-    numbers,
-)
+from course_lib.exercises.checking import Wrong, call, checker, close, judge_cases, known_word, numbers
 from course_lib.extras import pandas as pd
 
 _WARMUP = 100
@@ -66,33 +58,18 @@ VERDICT_CASES = pd.DataFrame(
 _RIGHT = {"A": "benign collapse", "B": "malignant collapse", "C": "healthy", "D": "stalled"}
 _NAMES = ("healthy", "benign collapse", "malignant collapse", "stalled", "diverged")
 _WHY = {
-    (
-        "A",
-        "malignant collapse",
-    ): "A is sharp, but its loss is far below the reference: it has learnt. "
+    ("A", "malignant collapse"): "A is sharp, but its loss is far below the reference: it has learnt. "
     "Low entropy alone is no crash; look at the rank.",
-    (
-        "A",
-        "healthy",
-    ): "A has learnt, but its attention is sharp (entropy 0.02): which word is for that?",
-    (
-        "B",
-        "benign collapse",
-    ): "B is as sharp as A, but its rank is below uniform attention's and its loss "
+    ("A", "healthy"): "A has learnt, but its attention is sharp (entropy 0.02): which word is for that?",
+    ("B", "benign collapse"): "B is as sharp as A, but its rank is below uniform attention's and its loss "
     "above the reference. Did you go by entropy alone?",
-    (
-        "B",
-        "stalled",
-    ): "B has not learnt, and its entropy and rank tell why: attention has collapsed.",
+    ("B", "stalled"): "B has not learnt, and its entropy and rank tell why: attention has collapsed.",
     ("C", "benign collapse"): "C has learnt with an entropy of 0.61: nothing is sharp there.",
     (
         "D",
         "malignant collapse",
     ): "D has not learnt, but its entropy is 0.97: nothing has collapsed. A run can fail without it.",
-    (
-        "D",
-        "healthy",
-    ): "D keeps its entropy, but its loss is above the reference: it has learnt nothing.",
+    ("D", "healthy"): "D keeps its entropy, but its loss is above the reference: it has learnt nothing.",
 }
 
 

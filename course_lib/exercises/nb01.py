@@ -29,40 +29,25 @@ def _softmax(z: Array, t: float) -> Array:
 
 
 _SOFTMAX_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda z, t: _softmax(z, 1),
-        "the temperature changes nothing here. Are the scores divided by it?",
-    ),
+    (lambda z, t: _softmax(z, 1), "the temperature changes nothing here. Are the scores divided by it?"),
     (
         lambda z, t: _softmax(z * t * t, t),
         "is it divided by the temperature, or multiplied? High means flat.",
     ),
-    (
-        lambda z, t: _softmax(-z, t),
-        "the largest score gets the smallest weight. Is there a minus too many?",
-    ),
+    (lambda z, t: _softmax(-z, t), "the largest score gets the smallest weight. Is there a minus too many?"),
     (lambda z, t: np.exp(z / t), "the weights do not sum to 1. Are they divided by their sum?"),
     (
         lambda z, t: _softmax(z, 1) / t,
         "the temperature has to divide the scores, before exp, not the weights.",
     ),
-    (
-        lambda z, t: np.exp(z) / np.exp(z).sum() / t,
-        "the temperature has to divide the scores, before exp.",
-    ),
+    (lambda z, t: np.exp(z) / np.exp(z).sum() / t, "the temperature has to divide the scores, before exp."),
     (
         lambda z, t: np.exp(z / t) / np.exp(z).sum(),
         "the temperature is in the numerator only: both sums need it.",
     ),
     (lambda z, t: np.log(_softmax(z, t)), "these are log-probabilities: take exp of them."),
-    (
-        lambda z, t: z / t / (z / t).sum(),
-        "there is no exp in it: expected exp(score / temperature).",
-    ),
-    (
-        lambda z, t: 1 / (1 + np.exp(-z / t)),
-        "that is a sigmoid per key: softmax makes the keys compete.",
-    ),
+    (lambda z, t: z / t / (z / t).sum(), "there is no exp in it: expected exp(score / temperature)."),
+    (lambda z, t: 1 / (1 + np.exp(-z / t)), "that is a sigmoid per key: softmax makes the keys compete."),
 )
 
 
@@ -107,40 +92,19 @@ def _nats(a: Array) -> float:
 
 _ENTROPY_MISTAKES: tuple[Diagnosis, ...] = (
     (lambda a, n: _nats(a), "is it divided by the log of the number of visible keys?"),
-    (
-        lambda a, n: _nats(a) / math.log(2),
-        "is it divided by the log (to base 2, as yours) of `visible`?",
-    ),
+    (lambda a, n: _nats(a) / math.log(2), "is it divided by the log (to base 2, as yours) of `visible`?"),
     (lambda a, n: -_nats(a) / math.log(n), "the sign is wrong: −Σ A log A is never negative."),
-    (
-        lambda a, n: -_nats(a),
-        "the sign is wrong, and the log of the number of visible keys is missing.",
-    ),
+    (lambda a, n: -_nats(a), "the sign is wrong, and the log of the number of visible keys is missing."),
     (
         lambda a, n: _nats(a) / math.log(len(a)),
         "is it divided by the log of the visible keys, or of all keys? This query sees fewer than all.",
     ),
-    (
-        lambda a, n: _nats(a) / n,
-        "divide by log(visible), not by visible: log n is the largest entropy.",
-    ),
-    (
-        lambda a, n: _nats(a) / len(a),
-        "a mean over the keys? Expected a sum, divided by log(visible).",
-    ),
-    (
-        lambda a, n: _nats(a) / math.log2(n),
-        "two bases are mixed: use the same log above and below.",
-    ),
-    (
-        lambda a, n: _nats(a) / math.log(2) / math.log(n),
-        "two bases are mixed: use the same log throughout.",
-    ),
+    (lambda a, n: _nats(a) / n, "divide by log(visible), not by visible: log n is the largest entropy."),
+    (lambda a, n: _nats(a) / len(a), "a mean over the keys? Expected a sum, divided by log(visible)."),
+    (lambda a, n: _nats(a) / math.log2(n), "two bases are mixed: use the same log above and below."),
+    (lambda a, n: _nats(a) / math.log(2) / math.log(n), "two bases are mixed: use the same log throughout."),
     (lambda a, n: 1 - _nats(a) / math.log(n), "that is 1 − H: 1 should mean uniform, 0 one-hot."),
-    (
-        lambda a, n: math.exp(_nats(a)),
-        "that is exp(H), a number of keys: leave out exp, divide by log n.",
-    ),
+    (lambda a, n: math.exp(_nats(a)), "that is exp(H), a number of keys: leave out exp, divide by log n."),
 )
 
 
@@ -206,10 +170,7 @@ _RANK_MISTAKES: tuple[Diagnosis, ...] = (
         lambda m: math.exp(_nats(_p(m)) / math.log(len(m))),
         "no division by log n here: the rank is exp of the plain entropy.",
     ),
-    (
-        lambda m: math.exp(_nats(_energy(m))),
-        "is it made of σ², or of σ? The effective rank uses σ/Σσ.",
-    ),
+    (lambda m: math.exp(_nats(_energy(m))), "is it made of σ², or of σ? The effective rank uses σ/Σσ."),
     (
         lambda m: math.exp(_nats(_p(m)) / math.log(2)),
         "two bases are mixed: exp belongs to the natural log, 2** to log2.",
@@ -218,16 +179,10 @@ _RANK_MISTAKES: tuple[Diagnosis, ...] = (
         lambda m: np.linalg.matrix_rank(m),
         "that is the exact rank, which counts the smallest σ like the largest.",
     ),
-    (
-        lambda m: 1 / _energy(m)[0],
-        "that is the stable rank, ‖·‖²/σ₁²: here it is exp of an entropy.",
-    ),
+    (lambda m: 1 / _energy(m)[0], "that is the stable rank, ‖·‖²/σ₁²: here it is exp of an entropy."),
     (lambda m: 1 / (_p(m) ** 2).sum(), "that is 1/Σp²: here it is exp of the entropy of p."),
     (lambda m: math.exp(_nats(_sigma(m))), "are the singular values divided by their sum first?"),
-    (
-        lambda m: _nats(_sigma(m)),
-        "are the singular values divided by their sum first? And exp comes last.",
-    ),
+    (lambda m: _nats(_sigma(m)), "are the singular values divided by their sum first? And exp comes last."),
     (lambda m: math.exp(-_nats(_p(m))), "the sign of the entropy is wrong: a rank is at least 1."),
 )
 

@@ -71,26 +71,14 @@ _RULE_MISTAKES: tuple[tuple[Rule, str], ...] = (
         "it never asks about the loss when attention is sharp. Malignant takes three things: "
         "not learnt, low entropy, low rank; and benign means that it has learnt.",
     ),
-    (
-        _by_loss,
-        "it calls every failed run malignant. With high entropy nothing has collapsed: stalled.",
-    ),
+    (_by_loss, "it calls every failed run malignant. With high entropy nothing has collapsed: stalled."),
     (
         _without_rank,
         "it does not look at the rank: a run that has not learnt yet may be sharp and still of high rank.",
     ),
-    (
-        _rank_swapped,
-        "is the rank compared the right way round? Malignant is *below* uniform attention's.",
-    ),
-    (
-        _entropy_swapped,
-        "is the entropy compared the right way round? Sharp is *below* LOW_ENTROPY.",
-    ),
-    (
-        _learnt_swapped,
-        "is `learnt` the wrong way round? A run that has learnt is healthy or benign.",
-    ),
+    (_rank_swapped, "is the rank compared the right way round? Malignant is *below* uniform attention's."),
+    (_entropy_swapped, "is the entropy compared the right way round? Sharp is *below* LOW_ENTROPY."),
+    (_learnt_swapped, "is `learnt` the wrong way round? A run that has learnt is healthy or benign."),
 )
 
 
@@ -187,8 +175,6 @@ CLAIMS = {
     "with warmup and no bound.",
 }
 """What one could read into the table of controls; some of it is there."""
-
-SUPPORTED = frozenset("adf")
 
 _CONTRADICTED = {
     "b": "b: look at “no warmup for all but W_q, W_k”: it ends as badly as no warmup at all.",

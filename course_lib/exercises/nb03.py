@@ -66,16 +66,10 @@ _GRADIENT_MISTAKES: tuple[Diagnosis, ...] = (
         "this is the transpose, X Gᵀ Xᵀ: a row of P is a query, and so is a row of G.",
     ),
     (lambda x, g: x @ x.T, "is the gradient of the scores in it? This is XXᵀ alone."),
-    (
-        lambda x, g: x @ (g + g.T) @ x.T,
-        "M occurs once in P = XᵀMX: one term, without its transpose.",
-    ),
+    (lambda x, g: x @ (g + g.T) @ x.T, "M occurs once in P = XᵀMX: one term, without its transpose."),
     (lambda x, g: -x @ g @ x.T, "is there a minus too many? The gradient points uphill."),
     (lambda x, g: x @ g @ x.T / x.shape[1], "a mean over the tokens? Each entry of P counts in full."),
-    (
-        lambda x, g: x @ g @ x.T / np.sqrt(x.shape[0]),
-        "no factor 1/√d here: P is XᵀMX itself.",
-    ),
+    (lambda x, g: x @ g @ x.T / np.sqrt(x.shape[0]), "no factor 1/√d here: P is XᵀMX itself."),
 )
 
 
@@ -120,10 +114,7 @@ _FLOOR_MISTAKES: tuple[Diagnosis, ...] = (
     ),
     (lambda gap, n: _entropies(gap, n).min(), "is it divided by log n?"),
     (lambda gap, n: _entropies(gap, n)[0], "only k = 1 is tried, and it is not divided by log n."),
-    (
-        lambda gap, n: _entropies(gap, n).max() / np.log(n),
-        "this is the largest over k: expected the least.",
-    ),
+    (lambda gap, n: _entropies(gap, n).max() / np.log(n), "this is the largest over k: expected the least."),
     (
         lambda gap, n: _entropies(gap, n).mean() / np.log(n),
         "this is a mean over k: the floor is the least of them.",

@@ -103,18 +103,9 @@ def _without_transpose(w: Array, v: Array, iterations: int) -> float:
 _SQUARE = "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv."
 
 _POWER_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda w, v, n: _power(w, v, n) ** 2,
-        _SQUARE,
-    ),
-    (
-        _last_length,
-        _SQUARE,
-    ),
-    (
-        _without_transpose,
-        "it multiplies by W alone, which leads to eigenvectors: singular vectors need WᵀW.",
-    ),
+    (lambda w, v, n: _power(w, v, n) ** 2, _SQUARE),
+    (_last_length, _SQUARE),
+    (_without_transpose, "it multiplies by W alone, which leads to eigenvectors: singular vectors need WᵀW."),
     (
         lambda w, v, n: _power(w, v, 0),
         "more iterations change nothing. Is the new vector used in the next one?",

@@ -137,8 +137,6 @@ TAMING_CLAIMS = {
 }
 """What one could read into the records of notebook 05; some of it is there."""
 
-SUPPORTED = frozenset("ac")
-
 _CONTRADICTED = {
     "b": "b: look at “a constant factor of the same mean” in the chart of the replay.",
     "d": "d: look at “QK-norm, no warmup” at learning rates of 0.01 and above.",

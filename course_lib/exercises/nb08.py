@@ -150,8 +150,6 @@ CARRIER_CLAIMS = {
 }
 """What one could read into the table of surgery; some of it is there."""
 
-CARRIERS = frozenset("acf")
-
 _CONTRADICTED = {
     "b": "b: look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
     "d": "d: look at put-back-all-but of qk: those runs end far from where put-back of qk does.",

@@ -49,10 +49,7 @@ def _never(axis: Axes, names: list[str], end: float, never: float) -> None:
 
 
 def controls_chart(
-    frame: pd.DataFrame,
-    compare: tuple[str, str],
-    lines: Mapping[str, float],
-    here: Mapping[str, float],
+    frame: pd.DataFrame, compare: tuple[str, str], lines: Mapping[str, float], here: Mapping[str, float]
 ) -> Picture:
     """Final losses of arms, one dot per seed, lowest mean at the top.
 

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken
 from course_lib.figures.picture import Picture, finish, label, legend, listed, panels, reference_line
-from course_lib.probes import (
-    entropy,
-)
+from course_lib.probes import entropy
 from course_lib.runs import Run
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 from course_lib.studies.map_measures import favourites, looked_at, map_place, ranks_apart, same_for_all
@@ -78,9 +76,7 @@ def entropy_beside_rank(maps: Mapping[str, Tensor]) -> Picture:
         legend(plane, "upper right")
     facts = [f"{name}: entropy {h:.2f}, rank {r:.2f} × uniform's" for name, (h, r) in places.items()]
     return finish(
-        figure,
-        _places_finding(places),
-        "Attention maps and their places. " + "; ".join(facts) + ".",
+        figure, _places_finding(places), "Attention maps and their places. " + "; ".join(facts) + "."
     )
 
 
@@ -104,13 +100,7 @@ def _plane(axis: Axes, top: float) -> None:
     reference_line(axis, LOW_RANK)
     axis.axvline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
     axis.text(
-        0.99,
-        LOW_RANK + 0.03,
-        "uniform attention",
-        color=REFERENCE_COLOR,
-        fontsize=9,
-        ha="right",
-        va="bottom",
+        0.99, LOW_RANK + 0.03, "uniform attention", color=REFERENCE_COLOR, fontsize=9, ha="right", va="bottom"
     )
     axis.text(0.05, 0.02, "sharp,\nlow rank", color=REFERENCE_COLOR, fontsize=9, va="bottom")
     axis.text(0.05, top * 0.99, "sharp,\nhigh rank", color=REFERENCE_COLOR, fontsize=9, va="top")

@@ -20,9 +20,7 @@ from course_lib.figures.picture import (
     panels,
     reference_line,
 )
-from course_lib.probes import (
-    uniform_rank,
-)
+from course_lib.probes import uniform_rank
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 from course_lib.studies.arms import LABELS
 from course_lib.studies.map_measures import FAR_RANKS
@@ -91,12 +89,7 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.
     """
     mean = frame.groupby("tau")["final_val_loss"].mean()
     figure, ((axis,),) = panels(8, 3.8)
-    axis.plot(
-        mean,
-        color=ARM_COLORS["adamw2"],
-        linewidth=2,
-        label="AdamW², no warmup: mean; a dot is a seed",
-    )
+    axis.plot(mean, color=ARM_COLORS["adamw2"], linewidth=2, label="AdamW², no warmup: mean; a dot is a seed")
     axis.plot(frame["tau"], frame["final_val_loss"], "o", color=ARM_COLORS["adamw2"], alpha=0.6)
     axis.set_xscale("log")
     axis.set_xticks(mean.index, [f"{tau:g}" for tau in mean.index])
@@ -280,9 +273,7 @@ def concentration(
     if max(h for h, _ in ends.values()) < LOW_ENTROPY and _apart([r[:, -1] for r in ranks.values()]):
         title = f"All end sharp; the rank depends on the spectrum ({'; '.join(facts)})"
     return finish(
-        figure,
-        title,
-        "Entropy and rank against the factor c. At its largest, " + "; ".join(facts) + ".",
+        figure, title, "Entropy and rank against the factor c. At its largest, " + "; ".join(facts) + "."
     )
 
 

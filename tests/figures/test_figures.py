@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from course_lib import Run, preset
-from course_lib.figures.curves import _history_finding, loss_curves, probe_history
 from course_lib.figures.dot_rows import controls_chart, first_signs
 from course_lib.figures.map_images import _places_finding, attention_maps, entropy_beside_rank, weights_row
 from course_lib.figures.picture import LIMIT, Picture, finish, label, listed, panels, smooth
+from course_lib.figures.step_curves import _history_finding, loss_curves, probe_history
 from course_lib.figures.sweeps import concentration, scale_is_inverse_temperature, uniform_rank_curve
 from course_lib.studies.map_measures import map_place
 

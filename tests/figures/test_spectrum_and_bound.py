@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from course_lib import Run, preset
-from course_lib.figures.curves import growth_envelope, rho_history, shortfall, two_paths
 from course_lib.figures.dot_rows import growth_shares
 from course_lib.figures.link_curves import circle_history, floor_history, gradient_beside_update
 from course_lib.figures.spectra import (
@@ -16,6 +15,7 @@ from course_lib.figures.spectra import (
     spectrum_bars,
     spectrum_history,
 )
+from course_lib.figures.step_curves import growth_envelope, rho_history, shortfall, two_paths
 from course_lib.studies.circle import follow
 
 TINY = {"d_model": 16, "heads": 2, "context": 16, "batch": 4, "steps": 12}

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course_lib.figures.curves import alpha_over_time, own_history, tau_choice
 from course_lib.figures.dot_rows import which_matrices
+from course_lib.figures.step_curves import alpha_over_time, own_history, tau_choice
 from course_lib.figures.sweeps import sensitivity_chart, tau_chart
 from course_lib.studies.coverage import PARTS, coverage_name
 from course_lib.studies.sensitivity import good_taus, sensitivity_table
