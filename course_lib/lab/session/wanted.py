@@ -11,6 +11,11 @@ LIVE_SETTINGS = ("lr", "warmup", "tau", "groups")
 """Settings that take effect at the next step. A fork can also change optimizer and attention."""
 
 
+def present_config(run: Run) -> RunConfig:
+    """The config of a run with its settings as they are now."""
+    return replace(run.config, **vars(run.settings))
+
+
 @dataclass(frozen=True)
 class WantedSettings:
     """The settings of the next step, fork or run; fields as in `RunConfig`.
