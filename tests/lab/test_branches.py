@@ -367,7 +367,7 @@ def test_while_it_trains_maps_come_in_the_frame_after_the_curves(lab, monkeypatc
     monkeypatch.setattr(one.panels, "_draw", lambda past: shown.append("curves"))
     monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: now[0]))
     for _ in range(2):
-        now[0] += view.SLOW_SECONDS
+        now[0] += 2 * view.SLOW_SECONDS
         for expected in (["curves"], ["maps", "drawer"], []):
             shown.clear()
             one.view.frame()

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from course_lib.figures.palette import ARM_COLORS
 from course_lib.lab.session import Listener, Session
 
 from .conftest import ENDLESS, SOON, TINY, losses, until
@@ -12,6 +13,7 @@ from .conftest import ENDLESS, SOON, TINY, losses, until
 WITHOUT_WIDGETS = """
 import sys
 sys.modules["ipywidgets"] = sys.modules["bqplot"] = None
+from course_lib.figures.palette import ARM_COLORS
 from course_lib.lab.session import Session
 session = Session("copy", d_model=16, heads=2, context=8, batch=4, probe_every=5, steps=20, lr=0.5)
 session.start()
@@ -172,6 +174,16 @@ def test_a_groups_tau_is_refused_under_adamw_and_kept_until_adamw2_comes_back(se
         one.set_group("vo", {"tau": 0.1})
     one.set(optimizer="adamw2")
     assert one.next_config().groups == {"qk": {"tau": 0.1}, "mlp": {"warmup": 0}}
+
+
+def test_a_forks_colour_is_that_of_its_settings_now(session):
+    one = session(optimizer="adamw2")
+    for tau in (0.05, None):
+        one.tau = tau
+        one.step()
+        one.result(SOON)
+    one.fork()
+    assert one.branches.current.color == ARM_COLORS["adamw"]  # its bound is off
 
 
 def test_a_task_between_steps_leaves_the_run_going(session):

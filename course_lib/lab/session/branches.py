@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 from course_lib.figures.palette import branch_color
+from course_lib.lab.session.wanted import present_config
 from course_lib.runs import Run, RunConfig
 from course_lib.runs.timeline import BUDGET, Timeline
 from course_lib.studies.arms import arm_of
@@ -92,7 +93,7 @@ class Branches:
         runs = [Run(config) for config in configs]
         self._all, self._named = [], 0
         for run in runs:
-            self.add(run, arm=arm_of(run.config))
+            self.add(run, arm=arm_of(present_config(run)))
         self.current = self._all[0]
 
     def remove(self, name: str) -> None:

@@ -16,7 +16,7 @@ from course_lib.lab.session.branches import MAX_BRANCHES, Branch, Branches
 from course_lib.lab.session.listener import Listener
 from course_lib.lab.session.openmp import release_threads, release_threads_after_cells
 from course_lib.lab.session.search import RescueSearch
-from course_lib.lab.session.wanted import WantedSettings
+from course_lib.lab.session.wanted import WantedSettings, present_config
 from course_lib.lab.session.worker import Worker, in_lock_step
 from course_lib.models import GROUPS
 from course_lib.runs import LIVE_SETTINGS, GroupSettings, Run, RunConfig, preset
@@ -418,7 +418,7 @@ class Session:
                     "move the slider of the past back, then fork"
                 )
             run = source.fork(**{**self.wanted.overrides(source), **overrides})
-            self.branches.add(run, self.branches.current, arm=arm_of(run.config))
+            self.branches.add(run, self.branches.current, arm=arm_of(present_config(run)))
             self._show_current()
             return run
 

@@ -7,6 +7,12 @@ from typing import Any
 from course_lib.runs import GroupSettings, Run, RunConfig
 from course_lib.runs.config import without_tau
 
+
+def present_config(run: Run) -> RunConfig:
+    """The config of a run with its settings as they are now."""
+    return replace(run.config, **vars(run.settings))
+
+
 @dataclass(frozen=True)
 class WantedSettings:
     """The settings of the next step, fork or run; fields as in `RunConfig`.

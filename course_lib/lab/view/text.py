@@ -1,7 +1,6 @@
 """What the lab says: the verdict, the status line, and what the panels show, for screen readers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
 from course_lib.lab.session import Session
 from course_lib.lab.session.branches import Branch
+from course_lib.lab.session.wanted import present_config
 from course_lib.runs import GroupSettings, Run, RunConfig, Verdict, mean_over_heads, probed
 
 MARK_COLOR = "#CA9161"
@@ -57,8 +57,7 @@ def describe(config: RunConfig) -> str:
 
 def describe_run(run: Run) -> str:
     """A run's settings as they are now, in one line, groups of their own included."""
-    s = run.settings
-    return describe(replace(run.config, lr=s.lr, warmup=s.warmup, tau=s.tau, groups=s.groups))
+    return describe(present_config(run))
 
 
 def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
