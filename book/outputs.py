@@ -33,8 +33,7 @@ ALT = 20
 """Characters that an alt text has at least."""
 ENCRYPTED = Config({"KernelManager": {"transport_encryption": "auto"}})
 """Where the kernel can do it, its messages are encrypted, as it asks for."""
-# No progress bars: they show seconds. No reader has solved anything here.
-ENVIRONMENT = {"TQDM_DISABLE": "1", "COURSE_LIB_PROGRESS": "off"}
+ENVIRONMENT = {"COURSE_LIB_PROGRESS": "off"}  # no reader has solved anything here
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 _IMAGE = re.compile(r'<img alt="([^"]*)" width="(\d+)"[^>]*src="data:image/png;base64,([^"]+)">')
@@ -72,8 +71,13 @@ def settled(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
     for cell, old in zip(executed.cells, source.cells, strict=True):
         cell.metadata = old.metadata
         if cell.cell_type == "code":
-            cell.outputs = [new for output in cell.outputs for new in _static(output)]
+            cell.outputs = [new for output in cell.outputs for new in _static(output) if not is_bar(output)]
     return executed
+
+
+def is_bar(output: NotebookNode) -> bool:
+    """Whether an output is a progress bar, which shows seconds and is over."""
+    return re.match(r".*\d%\|", str(output.get("data", {}).get("text/plain", ""))) is not None
 
 
 def _static(output: NotebookNode) -> list[NotebookNode]:

@@ -80,6 +80,7 @@ def serve_app(folder: Path) -> Iterator[str]:
     port, app = _free_port(), REPOSITORY / "app"
     command = ["voila", str(app / "lab.ipynb"), f"--config={app / 'voila.json'}"]
     command += ["--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    command += ["--KernelManager.transport_encryption=auto"]  # as `make app` does
     with _running(command, folder, f"http://127.0.0.1:{port}/voila/static/"):
         yield f"http://127.0.0.1:{port}/"
 
@@ -166,11 +167,14 @@ def open_notebook(page: Page, address: str, name: str, *, seconds: float = 90) -
 
 
 def run_all_cells(page: Page, *, seconds: float) -> None:
-    """Run ▸ Run All Cells, and wait for the last of them (between two cells a kernel is idle, too)."""
+    """Run ▸ Run All Cells, and wait for the last of them (between two cells a kernel is idle, too).
+
+    A notebook comes with numbers in its prompts, which become stars first.
+    """
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+    page.wait_for_function(f"{prompts}.some(prompt => prompt.textContent.includes('*'))")
     page.wait_for_function(
-        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
-        ".every(prompt => /\\[\\d+\\]/.test(prompt.textContent))",
-        timeout=seconds * 1000,
+        f"{prompts}.every(prompt => /\\[\\d+\\]/.test(prompt.textContent))", timeout=seconds * 1000
     )

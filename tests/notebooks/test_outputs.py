@@ -50,6 +50,12 @@ def test_a_widget_leaves_its_picture_and_its_sentence():
     assert problems(made) == []
 
 
+def test_a_progress_bar_is_left_out():
+    bar = shown(text="adamw:   0%|          | 0/301 [00:00<?, ?it/s]", view={"model_id": "1"})
+    made = settled(notebook(bar, shown(text="done")), notebook())
+    assert [output.data for output in made.cells[0].outputs] == [{"text/plain": "done"}]
+
+
 def test_metadata_are_those_of_the_source():
     executed, source = notebook(), notebook()
     executed.metadata.language_info = {"version": "3.11.7"}
