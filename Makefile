@@ -77,19 +77,19 @@ endif
 .PHONY: help install lab app test lint unit alone notebooks outputs site kernels bench lock clean
 
 help:
-	@echo "make lab        open the course in JupyterLab (installs on first use)"
-	@echo "make app        serve the lab alone as a page, for a demonstration"
-	@echo "make test       everything below up to site (installs on first use)"
-	@echo "  make lint       ruff and mypy"
-	@echo "  make unit       the tests that can share the machine, $(JOBS) at a time"
-	@echo "  make alone      those that cannot: the browser, and what measures time or memory"
-	@echo "  make kernels    the lab's messages, on every version of ipykernel that it is made for"
-	@echo "  make notebooks  every notebook, run once by nbval and compared with its outputs"
+	@echo "To read the course:"
+	@echo "  make lab        open it in JupyterLab (installs on first use)"
+	@echo "  make app        serve the lab alone as a page, for a demonstration"
+	@echo "  make install    only install, into .venv"
+	@echo
+	@echo "To work on it (CONTRIBUTING.md):"
+	@echo "  make quick      the tests to run after every change: every room, no browser, no notebook"
+	@echo "  make test       everything: lint, all tests, the browser, other kernels, the notebooks, the site"
+	@echo "  make outputs    the outputs of every notebook anew, written into it"
 	@echo "  make site       a book of the notebooks in build/site, checked in the browser"
-	@echo "make outputs    the outputs of every notebook anew, written into it"
-	@echo "make bench      what is fast, against what"
-	@echo "make lock       requirements.lock anew, from pyproject.toml"
-	@echo "make clean      remove .venv and what the tools left (not your runs)"
+	@echo "  make bench      what is fast, against what"
+	@echo "  make lock       requirements.lock anew, from pyproject.toml"
+	@echo "  make clean      remove .venv and what the tools left (not your runs)"
 	@echo
 	@echo "PYTHON=python3.11  the Python to make .venv from"
 	@echo "ARGS=...           further options, for example: make lab ARGS=--no-browser"

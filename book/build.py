@@ -16,7 +16,7 @@ from sphinx.cmd.build import build_main
 from book.opening import Opening, read_opening
 from book.outputs import ROOT, course
 from book.prepare import Page, prepare
-from book.tables import bench_table, experiments_table, notebooks_table, teachers_table
+from book.tables import experiments_table, notebooks_table, scripts_table, teachers_table
 
 BOOK = ROOT / "book"
 API = ("optim", "probes", "models", "data", "runs", "studies", "distributed", "lab", "figures", "exercises")
@@ -53,14 +53,15 @@ def gather(notebooks: list[Path]) -> None:
         "toctree": "\n".join(f"notebooks/{opening.stem}" for opening in openings),
         "teachers": teachers_table(openings),
         "experiments": experiments_table(openings, pages),
-        "bench": bench_table(ROOT / "bench"),
+        "scripts": scripts_table(ROOT / "experiments", ROOT / "bench"),
         "api": "\n".join(f"api/{name}" for name in API),
         "binder": binder_address("notebooks/00_start_here.ipynb"),
         "total": str(sum(opening.minutes for opening in openings)),
     }
     write_api_pages()
     for page in SOURCE.glob("*.md"):
-        page.write_text(fill(page.read_text(encoding="utf-8"), values, openings), encoding="utf-8")
+        text = inline_drawings(page.read_text(encoding="utf-8"))
+        page.write_text(fill(text, values, openings), encoding="utf-8")
 
 
 def write_api_pages() -> None:
@@ -95,6 +96,16 @@ def fill(text: str, values: dict[str, str], openings: list[Opening]) -> str:
         return values[name]
 
     return re.sub(r"\{\{([\w+]+)\}\}", value, text)
+
+
+def inline_drawings(text: str) -> str:
+    """Put a page's SVG drawings into the page itself, where they take the colour of the theme's text."""
+
+    def drawing(match: re.Match[str]) -> str:
+        svg = (BOOK / "static" / match[1]).read_text(encoding="utf-8")
+        return f"```{{raw}} html\n{svg}```"
+
+    return re.sub(r"!\[[^\]]*\]\(\.\./static/([\w-]+\.svg)\)", drawing, text)
 
 
 def main() -> int:

@@ -41,14 +41,14 @@ def experiments_table(openings: list[Opening], pages: list[Page]) -> str:
     return re.sub(r"\[([^\]]*)\]\((notebooks/[^)]*)\)", r'<a href="\2">\1</a>', "\n".join(parts))
 
 
-def bench_table(folder: Path) -> str:
-    """Every script of bench/ with the first line of its docstring."""
+def scripts_table(*folders: Path) -> str:
+    """Every script of these folders with the first line of its docstring."""
     rows = []
-    for path in sorted(folder.glob("*.py")):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         head = " ".join(docstring.split("\n\n")[0].split())
         if head and "__main__" in path.read_text(encoding="utf-8"):
-            rows.append(f"| `python bench/{path.name}` | {_cell(head)} |")
+            rows.append(f"| `python {path.parent.name}/{path.name}` | {_cell(head)} |")
     return "\n".join(["| command | what it measures |", "|---|---|", *rows])
 
 

@@ -23,7 +23,7 @@ _PLOTS = {
 }
 MOVED = {
     "course_lib.sharding": "course_lib.distributed.sharding",
-    "course_lib.training": "course_lib.runs",
+    "course_lib.training": "course_lib.studies.rescue course_lib.runs",
     "course_lib.training.code": "course_lib.runs.to_script",
     "course_lib.training.compare": "course_lib.studies.compare_arms course_lib.studies.arms",
     "course_lib.training.distributed": "course_lib.distributed.process_group",
@@ -40,7 +40,8 @@ MOVED = {
     "course_lib.models.groups": "course_lib.models.parameter_groups",
     "course_lib.data.text": "course_lib.data.corpus",
 }
-"""Old path → new ones. A module below an old package that is not named here kept its name."""
+"""Old path → new ones. A module below an old package that is not named here kept its name, and is in the
+package's last new one."""
 
 
 class _OldPaths(MetaPathFinder, Loader):
@@ -54,7 +55,7 @@ class _OldPaths(MetaPathFinder, Loader):
         new = _new_path(spec.name)
         assert new is not None
         warnings.warn(
-            f"{spec.name} is now {new}; the old path goes with the next version",
+            f"{spec.name} is now {' and '.join(new.split())}; the old path goes with the next version",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -71,7 +72,8 @@ def _new_path(old: str) -> str | None:
     if old in MOVED:
         return MOVED[old]
     package, _, name = old.rpartition(".")
-    return f"{MOVED[package]}.{name}" if package in ("course_lib.training", "course_lib.plots") else None
+    old_packages = ("course_lib.training", "course_lib.plots")
+    return f"{MOVED[package].split()[-1]}.{name}" if package in old_packages else None
 
 
 def keep_old_paths() -> None:

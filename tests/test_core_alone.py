@@ -1,6 +1,7 @@
 """The core without extras needs torch, numpy and safetensors only, and says what else is missing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,18 @@ assert optimizer.last_step and bounded_parameters(model)
 """
 
 
+ITS_NAMES = """
+import torch
+from course_lib import GPT, GPTConfig
+
+model = GPT(GPTConfig(vocab=5, context=8, d_model=16, heads=2))
+x = torch.randint(5, (4, 8))
+batches = [(x, x)] * 2
+def loss_function(logits, y):
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+"""
+
+
 def run_alone(code: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -53,6 +66,15 @@ def run_alone(code: str) -> subprocess.CompletedProcess[str]:
 def test_optimizers_probes_and_runs_need_no_extra():
     ran = run_alone(ALONE)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_the_first_example_of_the_readme_needs_no_extra():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    assert "AdamW2(model" in example
+    ran = run_alone(f"{ITS_NAMES}{example}")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("tensor(") == 2, "the entropy of two layers"
 
 
 @pytest.mark.parametrize(

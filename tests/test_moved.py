@@ -23,7 +23,8 @@ def test_an_old_path_warns_and_gives_what_the_new_one_has(old, monkeypatch):
 
 
 def test_the_names_of_an_old_package_can_be_imported_from_it():
-    code = "from course_lib.training import Run, preset\nfrom course_lib.training.compare import compare"
+    code = "from course_lib.training import Cure, Rescue, Run, Score, Trial, preset\n"
+    code += "from course_lib.training.compare import compare"
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 

@@ -170,6 +170,41 @@ def test_no_file_names_a_registry_or_this_machine():
     assert not found
 
 
+def test_the_address_of_the_repository_stands_in_one_place():
+    """Whoever publishes the course puts its owner there, and nowhere else."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    address = re.search(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", readme)
+    assert address, "README.md: expected Binder's address, with owner and name of the repository"
+    contents = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in tracked_files()}
+    for variable in (address[1], "OWNER" + "/"):
+        places = {name: n for name, c in contents.items() if (n := c.count(variable.encode()))}
+        assert places in ({"README.md": 1}, {}), variable
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "CONTRIBUTING.md", *(f"book/pages/{p.name}" for p in (ROOT / "book/pages").glob("*.md"))],
+)
+def test_a_path_that_a_page_names_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    folders = "app|bench|binder|book|course_lib|data|experiments|notebooks|tests"
+    named = set(re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", text))
+    if page == "README.md":
+        named |= set(re.findall(r"\]\(([^):]+)\)", text))
+        assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "book/pages/index.md"])
+def test_a_command_of_make_that_a_page_names_exists(page):
+    targets = re.search(
+        r"^\.PHONY: (help .*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    named = re.findall(r"(?:^    |`)make ([a-z]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    assert set(named) - set(targets[1].split()) == set()
+
+
 # --- scripts --------------------------------------------------------------------------------
 
 

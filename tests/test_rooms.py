@@ -1,10 +1,11 @@
 """The rooms of the library and what may import what: the contracts stand in pyproject.toml."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from importlinter.application.use_cases import lint_imports
+from importlinter.application.use_cases import lint_imports, read_user_options
 from importlinter.cli import configuration  # noqa: F401 (it tells the use case how to read and print)
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,17 @@ def test_no_room_imports_from_a_room_above_it(capsys):
 def test_a_file_name_is_used_once():
     names = Counter(path.name for path in (ROOT / "course_lib").rglob("*.py"))
     assert {name: n for name, n in names.items() if n > 1 and name != "__init__.py"} == {}
+
+
+def test_the_page_on_the_architecture_names_the_rooms_of_the_contract_in_its_order():
+    (contract,) = (c for c in read_user_options().contracts_options if c["id"] == "rooms")
+    rooms = re.findall(r"\w+", " ".join(contract["layers"]))
+    rooms.remove("__main__")  # two lines that call cli
+    page = (ROOT / "book/pages/architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert re.findall(r"\w+", " ".join(listed)) == rooms
+    drawing = (ROOT / "book/static/rooms.svg").read_text(encoding="utf-8")
+    assert re.findall(r'class="room[^>]*>(\w+)<', drawing) == rooms
 
 
 def test_an_import_that_runs_upwards_is_found(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import re
 import nbformat
 import pytest
 
-from book.build import binder_address, fill
+from book.build import binder_address, fill, inline_drawings
 from book.docstrings import as_restructured_text
 from book.opening import Opening, read_opening
 from book.outputs import course
@@ -41,6 +41,12 @@ def test_a_page_is_filled_with_values_and_minutes():
     assert fill("{{a}}: {{07+08}} or {{08}}", {"a": "1"}, [OPENING, later]) == "1: 50 or 30"
     with pytest.raises(ValueError, match=r"\{\{b\}\} stands in a page: expected one of a"):
         fill("{{b}}", {"a": "1"}, [])
+
+
+def test_a_drawing_stands_in_the_page_itself():
+    page = inline_drawings("A\n\n![Rooms.](../static/rooms.svg)\n\nB ![A run](live.png)")
+    assert page.startswith('A\n\n```{raw} html\n<svg class="rooms"')
+    assert page.endswith("</svg>\n```\n\nB ![A run](live.png)")
 
 
 def test_the_address_of_binder_opens_the_notebook():

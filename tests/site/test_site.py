@@ -78,9 +78,8 @@ def visited(address):
 def test_there_is_a_page_for_every_notebook_and_those_beside_it(visited):
     pages, _ = visited
     expected = {f"notebooks/{path.stem}.html" for path in NOTEBOOKS}
-    expected |= {
-        f"{name}.html" for name in ("index", "glossary", "experiments", "bibliography", "teachers", "api")
-    }
+    beside = ("index", "glossary", "experiments", "bibliography", "teachers", "speed", "architecture", "api")
+    expected |= {f"{name}.html" for name in beside}
     assert expected <= set(pages)
 
 
