@@ -95,7 +95,7 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_checkpoint(tmp_path,
     job = start(*words)
     second = wait_for_second(job, out / "run.safetensors")
     second.kill()
-    _, err = job.communicate(timeout=120)
+    _, err = job.communicate(timeout=600)
     assert job.returncode != 0
     assert "Signal 9 (SIGKILL)" in err
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == ["run.safetensors"]
@@ -113,10 +113,8 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_checkpoint(tmp_path,
 
 def wait_for_second(job, file):
     """The second process of a job, once `file` is there."""
-    deadline = time.monotonic() + 120
     while not file.exists():
         assert job.poll() is None, job.communicate()[1]
-        assert time.monotonic() < deadline
         time.sleep(0.02)
     children = psutil.Process(job.pid).children()
     return next(child for child in children if child.environ().get("RANK") == "1")
@@ -136,7 +134,7 @@ def test_ctrl_c_ends_all_processes_after_the_same_step(tmp_path):
     job = start("-m", "course_lib", *options(KILLED), "--steps=100000", "--out", out, "--save-every=10")
     wait_for_second(job, out / "run.safetensors")
     job.send_signal(signal.SIGINT)
-    _, err = job.communicate(timeout=120)
+    _, err = job.communicate(timeout=600)
     done = int(re.search(r"interrupted: .* keeps (\d+) steps; --resume goes on from there", err)[1])
     assert "process 1 of 2 ends" not in err
     assert "process 0 of 2 ends" not in err
