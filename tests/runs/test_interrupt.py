@@ -22,10 +22,15 @@ def ctrl_c():
 
 def test_the_block_comes_to_its_end():
     done = []
-    with pytest.raises(KeyboardInterrupt), DeferredInterrupt() as interrupt:
-        ctrl_c()
-        ctrl_c()
-        done.append(interrupt.asked)
+
+    def block():
+        with DeferredInterrupt() as interrupt:
+            ctrl_c()
+            ctrl_c()
+            done.append(interrupt.asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
     assert done == [True]
 
 
