@@ -2,8 +2,8 @@
 
     python bench/run_memory.py [--preset gpt2-124m]
 
-A process of its own makes the steps, and is asked for the most that it held. Exit status 1: more than `LIMIT`,
-or a loss that is not finite.
+A process of its own makes the steps, and is asked for the most that it held. Exit status 1: more than
+`LIMIT`, or a loss that is not finite.
 """
 
 import argparse
