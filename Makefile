@@ -74,7 +74,7 @@ else ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help install lab app test lint unit alone notebooks outputs site kernels bench lock clean
+.PHONY: help install lab app quick test lint suite unit browser notebooks outputs site kernels bench lock clean
 
 help:
 	@echo "To read the course:"
@@ -83,10 +83,16 @@ help:
 	@echo "  make install    only install, into .venv"
 	@echo
 	@echo "To work on it (CONTRIBUTING.md):"
-	@echo "  make quick      the tests to run after every change: every room, no browser, no notebook"
-	@echo "  make test       everything: lint, all tests, the browser, other kernels, the notebooks, the site"
+	@echo "  make quick      the tests for every change: all rooms, no browser, no notebook, nothing slow"
+	@echo "  make test       everything: lint, suite and notebooks"
+	@echo "    make lint       ruff and mypy"
+	@echo "    make suite      all of unit, browser, kernels and site, $(JOBS) files at a time"
+	@echo "      make unit       the library, slow tests included"
+	@echo "      make browser    the lab in JupyterLab, in Notebook 7 and as a page, in Chromium"
+	@echo "      make kernels    the lab's messages, on every version of ipykernel that it is made for"
+	@echo "      make site       a book of the notebooks in build/site, checked in the browser"
+	@echo "    make notebooks  every notebook, run once by nbval and compared with its outputs"
 	@echo "  make outputs    the outputs of every notebook anew, written into it"
-	@echo "  make site       a book of the notebooks in build/site, checked in the browser"
 	@echo "  make bench      what is fast, against what"
 	@echo "  make lock       requirements.lock anew, from pyproject.toml"
 	@echo "  make clean      remove .venv and what the tools left (not your runs)"
@@ -122,11 +128,8 @@ app: $(STAMP)
 # In order: what fails fastest comes first. Each part is its own pytest run, and one without a test fails.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory alone
-	@$(MAKE) --no-print-directory kernels
+	@$(MAKE) --no-print-directory suite
 	@$(MAKE) --no-print-directory notebooks
-	@$(MAKE) --no-print-directory site
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
@@ -134,12 +137,23 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 
 # One thread for each process: two processes with two threads each would get in each other's way.
-# loadfile: what a file's tests share (a trained run) is made once.
-unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not (browser or serial or site or kernels)" $(ARGS)
+# loadfile: what a file's tests share (a trained run, a server) is made once. No test measures time, so any of them
+# may run beside any other. They run in the order of their names: the browser's long files come first.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-alone: $(STAMP)
-	$(BIN)/python -m pytest -m "browser or serial" $(ARGS)
+quick: $(STAMP)
+	$(PYTEST) -m "not (slow or browser or site or kernels)" $(ARGS)
+
+# Kernels of other versions, each with its packages in a folder of its own; without an index they are skipped.
+suite: $(STAMP)
+	$(BIN)/python -m tests.lab.kernels
+	$(PYTEST) tests $(ARGS)
+
+unit: $(STAMP)
+	$(PYTEST) -m "not (browser or site or kernels)" $(ARGS)
+
+browser: $(STAMP)
+	$(PYTEST) -m browser tests/browser $(ARGS)
 
 # Each notebook is run once, and its outputs compared with those that are committed (tests/notebooks/nbval_rules.py).
 # A cell may take half an hour: no machine is too slow.
@@ -154,10 +168,9 @@ site: $(STAMP)
 	$(BIN)/python -m pytest -m site tests/site $(ARGS)
 	@echo "make: the site is build/site/index.html"
 
-# Kernels of other versions, each with its packages in a folder of its own; without an index they are skipped.
 kernels: $(STAMP)
 	$(BIN)/python -m tests.lab.kernels
-	$(BIN)/python -m pytest -m kernels tests/lab/test_kernels.py $(ARGS)
+	$(PYTEST) -m kernels tests/lab/test_kernels.py $(ARGS)
 
 bench: $(STAMP)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done

@@ -1,5 +1,6 @@
 """What the tests share: real runs, trained once."""
 
+import signal
 from functools import cache
 
 import pytest
@@ -28,6 +29,23 @@ def trained():
         return run
 
     return train
+
+
+@pytest.fixture
+def ctrl_c():
+    """A function that presses Ctrl-C, in a process that hears it even where its parent has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def ctrl_c_ignored():
+    """The same, where the parent has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, "it is heard from now on"
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -21,13 +22,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = CONFIGURATION["project"]
 MANIFEST = json.loads((ROOT / "data" / "manifest.json").read_text(encoding="utf-8"))
 ENVIRONMENTS = ["environment.yml", "binder/environment.yml"]
 CONDA_NAMES = {
@@ -36,6 +33,7 @@ CONDA_NAMES = {
     "seaborn": "seaborn-base",
 }
 LOCKED_PYTHON = "3.11"
+TESTED_PYTHONS = ["3.11", "3.12", "3.13"]
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -134,14 +132,19 @@ def test_conda_environments_name_what_pyproject_names(path):
 def test_every_place_names_the_same_python():
     for path in ENVIRONMENTS:
         assert conda_dependencies(path)["python"] == f"={LOCKED_PYTHON}", path
-    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
-    assert f'python-version: "{LOCKED_PYTHON}"' in workflow
-    assert SpecifierSet(PROJECT["requires-python"]).contains(LOCKED_PYTHON + ".0")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python-version"] == TESTED_PYTHONS
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert [f"3.{minor}" for minor in range(30) if supported.contains(f"3.{minor}.0")] == TESTED_PYTHONS
+    least, most = (f"({name.replace('.', ', ')})" for name in (TESTED_PYTHONS[0], TESTED_PYTHONS[-1]))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"if not {least} <= sys.version_info[:2] <= {most}" in makefile
+    assert CONFIGURATION["tool"]["ruff"]["target-version"] == "py" + TESTED_PYTHONS[0].replace(".", "")
 
 
 def test_binder_can_build_what_it_does_not_download():
     """postBuild installs without build isolation, so the build backend must be there."""
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    build = CONFIGURATION["build-system"]
     conda = conda_dependencies("binder/environment.yml")
     for requirement in map(Requirement, build["requires"]):
         assert conda.get(requirement.name) == str(requirement.specifier)

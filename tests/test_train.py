@@ -9,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+from two_processes import hears_ctrl_c
 
 import course_lib
 from course_lib import Run
@@ -200,23 +201,53 @@ def test_compare_does_not_run_in_many_processes(tmp_path, capsys, monkeypatch):
     assert "compare is started in 2 processes: expected 1; try train" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_a_run_after_a_whole_step(tmp_path):
+def pressing(monkeypatch, key):
+    """Press a key inside the eighth step."""
+    step = Run.step
+
+    def interrupted(run):
+        if run.updates == 7:
+            key()
+        return step(run)
+
+    monkeypatch.setattr(Run, "step", interrupted)
+
+
+def test_ctrl_c_ends_a_run_after_a_whole_step(tmp_path, capsys, monkeypatch, ctrl_c):
     out = tmp_path / "r"
-    command = [sys.executable, "-m", "course_lib", "train", *COPY, "--steps", "100000", "--save-every", "5"]
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "run.safetensors").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    pressing(monkeypatch, ctrl_c)
+    assert train(*COPY, "--save-every", 5, "--out", out) == 130
+    err = capsys.readouterr().err
     assert "Traceback" not in err
-    done = int(re.search(r"interrupted: .* keeps (\d+) steps; --resume goes on from there", err)[1])
+    assert re.search(r"interrupted: .* keeps 8 steps; --resume goes on from there", err)
     kept = Run.load(out / "run.safetensors")
-    assert kept.updates == done == len(kept.records)
+    assert kept.updates == len(kept.records) == 8
+    monkeypatch.undo()
     again = Run(kept.config)
-    for _ in range(done):
+    for _ in range(8):
         again.step()
     assert all((a == b).all() for a, b in zip(again.model.parameters(), kept.model.parameters(), strict=True))
     assert json.loads((out / "result.json").read_text())["finished"] is False
+
+
+def test_ctrl_c_that_the_parent_has_ignored_ends_nothing(tmp_path, monkeypatch, ctrl_c_ignored):
+    """As under nohup."""
+    pressing(monkeypatch, ctrl_c_ignored)
+    assert train(*COPY, "--out", tmp_path / "r") == 0
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["finished"] is True
+
+
+def test_ctrl_c_reaches_a_process_of_its_own(tmp_path):
+    out = tmp_path / "r"
+    command = [sys.executable, "-m", "course_lib", "train", *COPY, "--steps", "1000000", "--save-every", "5"]
+    process = subprocess.Popen(
+        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
+    while not (out / "run.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert Run.load(out / "run.safetensors").updates > 0

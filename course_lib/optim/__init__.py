@@ -5,7 +5,6 @@ from course_lib.optim.bound import SpectralBound
 from course_lib.optim.bounded import BoundedMatrix, bounded_parameters
 from course_lib.optim.limit import SIGMA_FLOOR
 from course_lib.optim.report import BoundReport, StepReport
-from course_lib.optim.sigma import power_iteration
 
 __all__ = [
     "SIGMA_FLOOR",
@@ -15,5 +14,4 @@ __all__ = [
     "SpectralBound",
     "StepReport",
     "bounded_parameters",
-    "power_iteration",
 ]

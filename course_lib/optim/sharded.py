@@ -13,36 +13,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from course_lib.optim.sigma import power_iteration
-
-
-def sharded_power_iteration(
-    shard: Tensor, block: Tensor, iterations: int, like: DTensor
-) -> tuple[Tensor, Tensor]:
-    """`power_iteration` for a matrix (m, n) that is sharded as the parameter `like`.
-
-    All processes must call it, with the same `iterations`.
-
-    Args:
-        shard: a parameter or its update: a DTensor, or a plain tensor (…, held, n) with this process's rows,
-            of which there may be none. Leading dimensions are as in `power_iteration`.
-        block: replicated vectors, as `power_iteration` takes them for the whole matrix.
-        iterations: at least 1.
-        like: the parameter, (m, …).
-
-    Returns:
-        The estimate of σ₁ and the next block: plain tensors, the same in all processes.
-
-    Raises:
-        ValueError: `like` is not sharded by rows alone, or `shard` holds other rows than `like`.
-    """
-    return power_iteration(sharded_matrix(shard, like), block, iterations)
-
 
 def sharded_matrix(shard: Tensor, like: DTensor) -> Tensor:
     """A sharded stack (b, m, n), m ≥ n, in at least fp32, as `as_matrix` makes it of whole matrices.
 
-    The result is not a tensor, but has every attribute that `power_iteration` and `start_block` use. A shard
+    The result is not a tensor, but has every attribute that `iterate` and `start_block` use. A shard
     without leading dimensions makes a stack of one matrix.
     """
     local = shard.to_local().flatten(1) if isinstance(shard, DTensor) else shard

@@ -51,31 +51,6 @@ def _start_rows(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return columns.mT.contiguous().to(device, dtype)
 
 
-def power_iteration(matrix: Tensor, block: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Estimate σ₁ of `matrix` (…, m, n), m ≥ n, from the vectors in the rows of `block` (…, k, n).
-
-    Each iteration multiplies by the matrix and its transpose, and makes the vectors orthonormal after both.
-    The estimate is the root of the largest Ritz value; only rounding can make it exceed σ₁.
-
-    Args:
-        matrix: in at least fp32 (`as_matrix`).
-        block: orthonormal rows, from `start_block` or the last call.
-        iterations: at least 1. Use `COLD_ITERATIONS` from a start, 1 or 2 if the matrix changed a little.
-
-    Returns:
-        The estimate of σ₁, (…), and the block for the next call. A matrix that is not finite gets an estimate
-        that is not finite, and its old block.
-    """
-    lead = block.shape[:-2]
-    start = now = block.reshape(-1, *block.shape[-2:])
-    stacks = [matrix if matrix.ndim == 3 else matrix.reshape(-1, *matrix.shape[-2:])]
-    for _ in range(iterations):
-        _, after = iterate(now, stacks)
-        now = after.block
-    sigma = largest_eigenvalue(after.gram).sqrt()
-    return sigma.reshape(lead), kept(now, start, sigma).reshape(block.shape)
-
-
 class Seen(NamedTuple):
     """Vectors and the Gram matrix of their products with a matrix."""
 

@@ -9,7 +9,8 @@ class DeferredInterrupt:
     """A `with` block that Ctrl-C does not break off: half a step, or half a folder of files, is of no use.
 
     Blocks may be nested. At its end, a block passes Ctrl-C on to whoever handled it before.
-    Signals reach the main thread alone, so in other threads there is nothing to defer.
+    Signals reach the main thread alone, so in other threads there is nothing to defer. Where the parent
+    process has Ctrl-C ignored, as `nohup` does, it stays ignored.
 
     Args:
         consume: do not pass Ctrl-C on at the end; the block itself looks at `asked` and ends early.
@@ -24,7 +25,8 @@ class DeferredInterrupt:
     def __enter__(self) -> "DeferredInterrupt":
         self._before = signal.getsignal(signal.SIGINT)
         main = threading.current_thread() is threading.main_thread()
-        self._active = main and self._before is not None  # None: a handler that Python cannot put back
+        # None: a handler that Python cannot put back.
+        self._active = main and self._before not in (None, signal.SIG_IGN)
         if self._active:
             signal.signal(signal.SIGINT, self._ask)
         return self

@@ -12,7 +12,6 @@ from playwright.sync_api import expect
 
 from .jupyterlab_page import launch, needed_browser, open_notebook, run_all_cells, serve, shot
 
-SOON = 60_000  # milliseconds; a slow machine takes some of them
 LAB = """
 from course_lib.lab import Lab
 lab = Lab("copy", steps={steps}, d_model=32, heads=2, context=16, batch=8)
@@ -54,7 +53,7 @@ def notebook(jupyter, page, name, *cells):
     made.cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
     nbformat.write(made, folder / name)
     open_notebook(page, address, name)
-    run_all_cells(page, seconds=120)
+    run_all_cells(page)
     return page.locator(".course-lab")
 
 
@@ -67,7 +66,7 @@ def status(lab):
 
 
 def told(lab, text):
-    expect(status(lab)).to_contain_text(text, timeout=SOON)
+    expect(status(lab)).to_contain_text(text)
 
 
 def rows(lab):
@@ -97,10 +96,10 @@ def test_crash_rewind_fork_race_and_keep(jupyter, page):
     lab.get_by_label("optimizer").select_option(label="AdamW²")
     tau = lab.locator(".widget-inline-hbox", has_text="τ of AdamW²")
     # Only then do its keys do something: the kernel has to hear of the optimizer first.
-    expect(tau.locator(".noUi-handle")).to_have_attribute("aria-disabled", "false", timeout=SOON)
+    expect(tau.locator(".noUi-handle")).to_have_attribute("aria-disabled", "false")
     slider(lab, "τ of AdamW²").focus()
     page.keyboard.press("ArrowLeft")
-    expect(tau.locator(".widget-readout")).to_have_text("0.03", timeout=SOON)
+    expect(tau.locator(".widget-readout")).to_have_text("0.03")
     button(lab, "Fork from here").click()
     told(lab, "branch B")
     told(lab, "finished")
@@ -125,7 +124,7 @@ def test_crash_rewind_fork_race_and_keep(jupyter, page):
     button(lab, "Add the usual three").click()
     button(lab, "Start race").click()
     told(lab, "training")
-    expect(rows(lab)).to_have_count(3, timeout=SOON)
+    expect(rows(lab)).to_have_count(3)
     told(lab, "finished")
     for i in range(3):
         expect(rows(lab).nth(i)).to_contain_text("120 of 120")
@@ -139,7 +138,7 @@ def test_a_closed_tab_finds_its_run_again(jupyter, page):
     button(lab, "Start").click()
     told(lab, "training")
     page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=SOON)
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
     page.goto("about:blank")
     open_notebook(page, address, "tab.ipynb")
     lab = page.locator(".course-lab").first
@@ -160,7 +159,7 @@ def test_two_labs_do_not_disturb_each_other(jupyter, page):
     told(one, "training")
     slider(other, "learning rate").focus()
     page.keyboard.press("ArrowLeft")
-    expect(status(other)).not_to_contain_text("learning rate 0.05,", timeout=SOON)
+    expect(status(other)).not_to_contain_text("learning rate 0.05,")
     told(one, "training")  # the other's slider is the other's
     expect(
         one.locator(".widget-inline-hbox", has_text="learning rate").locator(".widget-readout")
@@ -189,11 +188,11 @@ def test_a_kernel_restarted_in_mid_run_leaves_advice(jupyter, page):
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator(".lm-Menu-item", has_text="Restart Kernel…").first.click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    expect(advice).to_be_visible(timeout=SOON)
+    expect(advice).to_be_visible()
     expect(advice).to_contain_text("Run its cell again")
     expect(button(lab, "Stop")).to_have_css("pointer-events", "none")
     shot(lab, "restarted")
-    run_all_cells(page, seconds=120)  # as advised
+    run_all_cells(page)  # as advised
     lab = page.locator(".course-lab").first
     told(lab, "ready")
     expect(lab.locator(".course-lab-advice")).to_be_hidden()
@@ -207,18 +206,18 @@ def test_a_notebook_from_elsewhere_shows_a_picture_until_its_cell_is_run(jupyter
     still = page.locator(".course-lab-static")
     expect(still).to_have_count(0)  # the live view comes first
     page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0, timeout=SOON)
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
     theirs = nbformat.read(folder / "mine.ipynb", as_version=4)
     theirs.cells.append(nbformat.v4.new_markdown_cell("Another hand was here."))  # so that it is not trusted
     nbformat.write(theirs, folder / "theirs.ipynb")
     page.goto("about:blank")
     open_notebook(page, address, "theirs.ipynb")
-    expect(still).to_have_count(1, timeout=SOON)
+    expect(still).to_have_count(1)
     expect(still.locator("p")).to_contain_text("The lab is live in JupyterLab: run this cell to use it.")
     assert still.locator("img").evaluate("image => image.complete && image.naturalWidth") > 500
     assert "Four panels against step" in still.locator("img").get_attribute("alt")
     shot(page, "without-kernel")
-    run_all_cells(page, seconds=120)
+    run_all_cells(page)
     told(page.locator(".course-lab").first, "finished")
     expect(still).to_have_count(0)
 
@@ -262,7 +261,7 @@ def test_every_control_has_a_name_and_is_reached_by_the_tab_key(jupyter, page):
     told(lab, "finished")
     for title in DRAWERS:
         button(lab, title).click()
-        expect(button(lab, title)).to_have_attribute("aria-pressed", "true", timeout=SOON)
+        expect(button(lab, title)).to_have_attribute("aria-pressed", "true")
         if title == "Keep it":
             button(lab, "Copy as code").click()
             told(lab, "Code below")
@@ -285,17 +284,17 @@ def test_a_screen_reader_hears_a_slider_move_and_a_choice_made(jupyter, page):
     expect(handle).to_have_attribute("aria-valuetext", "0.050")  # and not its logarithm
     handle.focus()
     page.keyboard.press("ArrowLeft")
-    expect(handle).to_have_attribute("aria-valuetext", "0.045", timeout=SOON)
+    expect(handle).to_have_attribute("aria-valuetext", "0.045")
     expect(slider(lab, "τ of AdamW²")).to_have_attribute("aria-disabled", "true")
 
     typed = lab.get_by_role("textbox", name="learning rate, in figures")
     typed.fill("0.01")
     page.keyboard.press("Enter")
-    expect(handle).to_have_attribute("aria-valuetext", "0.010", timeout=SOON)
+    expect(handle).to_have_attribute("aria-valuetext", "0.010")
 
     button(lab, "Surgery").click()
     shock = lab.get_by_role("button", name="W_q, W_k: shock ×3")
     expect(shock).to_have_attribute("aria-pressed", "false")
     shock.focus()
     page.keyboard.press("Enter")
-    expect(shock).to_have_attribute("aria-pressed", "true", timeout=SOON)
+    expect(shock).to_have_attribute("aria-pressed", "true")

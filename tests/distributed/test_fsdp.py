@@ -11,6 +11,8 @@ from two_processes.fsdp import HALF_WAY, same
 from course_lib import Run, preset
 from course_lib.runs.snapshot import Snapshot
 
+pytestmark = pytest.mark.slow
+
 # Odd numbers of rows everywhere: neither the weights nor the probes' matrices can be halved evenly.
 SMALL = {"d_model": 21, "heads": 3, "context": 17, "batch": 8, "steps": 12, "probe_every": 4}
 CONFIGS = {
@@ -108,7 +110,6 @@ def test_a_file_of_one_process_goes_on_in_two(folder, alone):
     assert probes < 1e-3
 
 
-@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     """Fails after seven steps in two processes, with a checkpoint at five; goes on in two, and in one."""
     words = ["train", "--preset=live", "--optimizer=adamw2", "--steps=10", "--batch=8", "--probe-every=5"]

@@ -1,7 +1,6 @@
 """One run in two processes: the same losses, and a file to go on from whatever happens."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -53,6 +52,7 @@ def together(tmp_path_factory):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_two_processes_have_the_losses_of_one(together, name):
     alone = Run(CONFIGS[name])
@@ -68,34 +68,35 @@ def test_two_processes_have_the_losses_of_one(together, name):
     assert together[name]["val_loss"] == pytest.approx(alone.validate(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_one_process_is_known_in_all(together):
     assert together["told"]
 
 
 @pytest.mark.slow
-@pytest.mark.serial
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
+@pytest.mark.parametrize(("optimizer", "way"), [("adamw", "ddp"), ("adamw2", "fsdp")])
 def test_the_study_preset_from_the_command_line(tmp_path, optimizer, way):
-    words = ["-m", "course_lib", "train", "--preset", "study", "--steps", "50", "--optimizer", optimizer]
-    words += ["--warmup", "50" if optimizer == "adamw" else "0", "--probe-every", "0"]
+    """The other two pairs are tested at a smaller size, here and in test_fsdp.py."""
+    words = ["-m", "course_lib", "train", "--preset", "study", "--steps", "25", "--optimizer", optimizer]
+    words += ["--warmup", "25" if optimizer == "adamw" else "0", "--probe-every", "0"]
     status, _, err = torchrun(*words, *(["--fsdp"] if way == "fsdp" else []), "--out", tmp_path / "two")
     assert status == 0, err
     subprocess.run([sys.executable, *words, "--out", str(tmp_path / "one")], check=True, capture_output=True)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     print(f"study, {optimizer}, {way}: largest difference {np.abs(one - two).max():.1e}")
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-4)
-    assert len(one) == 51
+    assert len(one) == 26
     assert one[-1] < one[0] - 0.5
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_costs_the_steps_since_the_checkpoint(tmp_path, together):
     out = tmp_path / "r"
     words = ["-m", "course_lib", *options(KILLED), "--out", out, "--save-every", "10"]
     job = start(*words)
     second = wait_for_second(job, out / "run.safetensors")
     second.kill()
-    _, err = job.communicate(timeout=120)
+    _, err = job.communicate(timeout=600)
     assert job.returncode != 0
     assert "Signal 9 (SIGKILL)" in err
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == ["run.safetensors"]
@@ -113,15 +114,14 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_checkpoint(tmp_path,
 
 def wait_for_second(job, file):
     """The second process of a job, once `file` is there."""
-    deadline = time.monotonic() + 120
     while not file.exists():
         assert job.poll() is None, job.communicate()[1]
-        assert time.monotonic() < deadline
         time.sleep(0.02)
     children = psutil.Process(job.pid).children()
     return next(child for child in children if child.environ().get("RANK") == "1")
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_tells_why_and_ends_the_job(tmp_path):
     out = tmp_path / "r"
     status, _, err = torchrun(HERE / "fail.py", *options(KILLED), "--out", out, "--save-every", "5")
@@ -131,12 +131,13 @@ def test_a_process_that_fails_tells_why_and_ends_the_job(tmp_path):
     assert Run.load(out / "run.safetensors").updates == 5
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_after_the_same_step(tmp_path):
     out = tmp_path / "r"
     job = start("-m", "course_lib", *options(KILLED), "--steps=100000", "--out", out, "--save-every=10")
     wait_for_second(job, out / "run.safetensors")
     job.send_signal(signal.SIGINT)
-    _, err = job.communicate(timeout=120)
+    _, err = job.communicate(timeout=600)
     done = int(re.search(r"interrupted: .* keeps (\d+) steps; --resume goes on from there", err)[1])
     assert "process 1 of 2 ends" not in err
     assert "process 0 of 2 ends" not in err
@@ -207,24 +208,3 @@ def test_weights_are_spread_over_several_processes_only():
     assert ProcessGroup(1, 2, fsdp=True).sharded
     assert not ProcessGroup(1, 2).sharded
     assert not ProcessGroup(fsdp=True).sharded
-
-
-@pytest.mark.slow
-@pytest.mark.serial
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory of a process is asked of Unix")
-def test_the_first_three_steps_of_gpt2():
-    program = (
-        "import resource\n"
-        "from course_lib import Run, preset\n"
-        "run = Run(preset('gpt2-124m'))\n"
-        "print(*(run.step().loss for _ in range(3)))\n"
-        "print(sum(p.numel() for p in run.model.parameters()))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    steps, parameters, kilobytes = run.stdout.splitlines()
-    first, *_ = map(float, steps.split())
-    assert first == pytest.approx(np.log(62), rel=0.02)
-    assert np.isfinite([float(loss) for loss in steps.split()]).all()
-    assert int(parameters) == 85_900_800
-    assert int(kilobytes) < 8e6

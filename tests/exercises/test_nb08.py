@@ -119,7 +119,6 @@ def test_border_mistakes_are_named(answer, words):
 
 def test_an_endless_search_is_given_up(monkeypatch):
     monkeypatch.setattr("course_lib.exercises.checking.SECONDS", 0.3)
-    monkeypatch.setattr("course_lib.exercises.checking.WAITS", 1)
     assert_names(check_border(endless), "a loop that never ends")
 
 

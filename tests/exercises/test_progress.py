@@ -149,7 +149,7 @@ import nbformat
 from nbclient import NotebookClient
 from book.outputs import ENCRYPTED
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({ANSWER!r})])
-NotebookClient(notebook, kernel_name="python3", config=ENCRYPTED).execute()
+NotebookClient(notebook, kernel_name="python3", startup_timeout=600, config=ENCRYPTED).execute()
 """
 
 

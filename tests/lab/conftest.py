@@ -9,7 +9,7 @@ from course_lib.lab.session.worker import THREAD_NAME, Worker
 
 TINY = {"d_model": 16, "heads": 2, "context": 8, "batch": 4, "probe_every": 5, "steps": 20}
 ENDLESS = {**TINY, "steps": 100_000}
-SOON = 120  # seconds until a test gives up; nothing depends on them where all goes well
+SOON = 600  # seconds until a test gives up; nothing depends on them where all goes well
 stepped = threading.Condition()  # notified after each step that a session's thread makes
 
 

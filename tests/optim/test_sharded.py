@@ -22,6 +22,7 @@ def found(tmp_path_factory):
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_the_estimate_is_that_of_the_whole_matrix(found):
     for estimate in [*found["estimates"], found["bf16"]]:
         assert estimate["relative"] < 1e-5, estimate
@@ -29,21 +30,24 @@ def test_the_estimate_is_that_of_the_whole_matrix(found):
         assert estimate["same"], estimate
 
 
+@pytest.mark.slow
 def test_only_vectors_are_moved(found):
     for estimate in found["estimates"]:
         rows, columns = estimate["shape"][0], int(np.prod(estimate["shape"][1:]))
         padded = rows + rows % 2  # all processes send equally many
-        # Three iterations and the estimate's own product.
-        assert estimate["traffic"] <= 4 * estimate["vectors"] * (padded + columns), estimate
+        # Three looks; for a stack of one, each moves (rows + columns) numbers per vector.
+        assert estimate["traffic"] <= 3 * estimate["vectors"] * (padded + columns), estimate
         assert estimate["largest"] <= estimate["vectors"] * max(padded, columns), estimate
     square = found["estimates"][0]
     assert square["largest"] < 64 * 64 / 4
 
 
+@pytest.mark.slow
 def test_a_nan_in_one_process_is_a_nan_in_all_and_spoils_no_block(found):
     assert found["lost"]
 
 
+@pytest.mark.slow
 def test_what_is_not_sharded_by_rows_is_refused(found):
     columns, whole, rows = found["refused"]
     assert "expected one Shard(dim=0), its rows over the processes" in columns
@@ -51,6 +55,7 @@ def test_what_is_not_sharded_by_rows_is_refused(found):
     assert "the shard has 3 rows: expected 2" in rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw2", "adam", "sgd"])
 def test_a_sharded_model_has_the_losses_of_the_whole_one(found, optimizer):
     (whole, cuts), (sharded, sharded_cuts) = found["trained"][optimizer]
@@ -62,6 +67,7 @@ def test_a_sharded_model_has_the_losses_of_the_whole_one(found, optimizer):
     assert max(whole) == whole[0]  # a run that crashes would magnify any rounding
 
 
+@pytest.mark.slow
 def test_clipping_sees_the_norm_of_the_whole_gradient(found):
     whole, sharded, difference = found["clipped"]
     assert whole > 0.2  # twice what is allowed, so that it is cut
@@ -69,11 +75,13 @@ def test_clipping_sees_the_norm_of_the_whole_gradient(found):
     assert difference < 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["sharded", "full"])
 def test_torchs_checkpoint_functions_take_the_vectors_along(found, way):
     assert found["kept"][way] == []
 
 
+@pytest.mark.slow
 def test_parts_one_below_the_other_are_refused_where_rows_are_spread(found):
     assert found["fused"].startswith("parameter 0.in_proj_weight is sharded by rows, and holds 3 matrices")
 

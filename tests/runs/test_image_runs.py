@@ -41,9 +41,8 @@ def model(request):
     return request.param
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
-def test_records_hold_accuracies_and_each_layers_heads(model, optimizer):
-    run = Run(tiny(model, optimizer=optimizer))
+def test_records_hold_accuracies_and_each_layers_heads(model):
+    run = Run(tiny(model, optimizer="adamw2"))
     records = list(run)
     assert [r.step for r in records if r.val_accuracy is not None] == [6]
     assert all(0 <= r.accuracy <= 1 for r in records)
@@ -79,9 +78,9 @@ def test_validation_is_on_every_test_image(monkeypatch):
     assert run.validate() == score.loss
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
-def test_restored_forked_and_loaded_it_repeats_bit_for_bit(model, optimizer, tmp_path):
-    run = Run(tiny(model, optimizer=optimizer))
+def test_restored_forked_and_loaded_it_repeats_bit_for_bit(model, tmp_path):
+    """AdamW² has all the state that AdamW has, and vectors; test_run.py has both, on text."""
+    run = Run(tiny(model, optimizer="adamw2"))
     for _ in range(3):
         run.step()
     kept, fork = run.snapshot(), run.fork()
@@ -117,9 +116,10 @@ def test_a_step_runs_on_meta_so_nothing_is_tied_to_the_cpu(model, optimizer):
     assert all(p.is_meta for p in run.model.parameters())
 
 
-@pytest.mark.parametrize(("name", "millions"), [("vit-b", 85.4), ("swin-t", 27.5)])
+@pytest.mark.parametrize(("name", "millions"), [("vit-b", 85.4), ("swin-t", 27.5), ("gpt2-124m", 85.9)])
 def test_models_of_a_papers_size_build_and_step(name, millions):
-    """ViT-B/16 has 86.6 million parameters, Swin-T 28.3: ours lack biases, two channels and 990 classes."""
+    """ViT-B/16 has 86.6 million parameters, Swin-T 28.3: ours lack biases, two channels and 990 classes.
+    GPT-2 small has 124, of which 38.6 are the embedding of its 50,257 tokens."""
     run = Run(preset(name, device="meta", optimizer="adamw2"))
     assert run.step()._loss.is_meta
     assert run.step()._loss.is_meta

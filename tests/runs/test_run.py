@@ -424,7 +424,7 @@ def test_a_finished_run_can_be_extended(tiny):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw2"])
-def test_ctrl_c_inside_a_step_waits_for_its_end(tiny, optimizer, monkeypatch):
+def test_ctrl_c_inside_a_step_waits_for_its_end(tiny, optimizer, monkeypatch, ctrl_c):
     config = preset("copy", **tiny, optimizer=optimizer)
     expected = [r.loss for r in Run(config)]
     run = Run(config)
@@ -432,7 +432,7 @@ def test_ctrl_c_inside_a_step_waits_for_its_end(tiny, optimizer, monkeypatch):
     measure = StepProbe.measure
 
     def interrupted(*arguments):
-        signal.raise_signal(signal.SIGINT)
+        ctrl_c()
         return measure(*arguments)
 
     monkeypatch.setattr(StepProbe, "measure", interrupted)
@@ -442,6 +442,20 @@ def test_ctrl_c_inside_a_step_waits_for_its_end(tiny, optimizer, monkeypatch):
     assert run.updates == len(run.records) == 4
     list(run)
     assert [r.loss for r in run.records] == expected
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(tiny, monkeypatch, ctrl_c_ignored):
+    measure = StepProbe.measure
+
+    def interrupted(*arguments):
+        ctrl_c_ignored()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        return measure(*arguments)
+
+    monkeypatch.setattr(StepProbe, "measure", interrupted)
+    run = Run(preset("copy", **tiny))
+    list(run)
+    assert run.finished
 
 
 @pytest.mark.parametrize("lr", [1e10, 1e30])

@@ -109,7 +109,7 @@ def test_nothing_to_judge():
         judge([], REFERENCE, UNIFORM, finished=False)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_copy_shows_both_modes_equally_low_in_entropy_and_apart_in_rank(trained, seed):
     crashed = trained("copy", "adamw", seed).verdict()
     tamed = trained("copy", "adamw2", seed).verdict()
@@ -123,6 +123,7 @@ def test_copy_shows_both_modes_equally_low_in_entropy_and_apart_in_rank(trained,
     assert crashed.layers[0].rank < 1 < 1.5 < min(tamed.layers[0].rank, warm.layers[0].rank)
 
 
+@pytest.mark.slow
 def test_text_crashes_and_is_tamed(trained):
     crashed = trained("live", "adamw").verdict()
     tamed = trained("live", "adamw2").verdict()

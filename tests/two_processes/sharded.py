@@ -18,9 +18,10 @@ from course_lib.distributed.process_group import destroy_process_group, init_pro
 from course_lib.distributed.sharding import local, whole
 from course_lib.models import GPT, GPTConfig
 from course_lib.optim import AdamW2, SpectralBound
-from course_lib.optim.limit import KNOWN
-from course_lib.optim.sharded import sharded_matrix, sharded_power_iteration
-from course_lib.optim.sigma import as_matrix, power_iteration, start_block
+from course_lib.optim.limit import KNOWN, look
+from course_lib.optim.sharded import sharded_matrix
+from course_lib.optim.sigma import as_matrix, start_block
+from course_lib.optim.sigma import kept as kept_block
 
 SHAPES = [(64, 64), (65, 33), (33, 65), (1, 8), (8, 1), (1, 1), (6, 3, 2, 2)]
 """Odd numbers of rows, and a process without any."""
@@ -51,19 +52,28 @@ class Traffic:
         return call
 
 
+def looked(stack):
+    """σ₁ of a stack of one matrix, after three looks as the optimizers take them, and the next vectors."""
+    block = start_block(stack)
+    for _ in range(3):
+        seen = look(block, [stack])
+        block = seen.block
+    return seen.sigma, block
+
+
 def estimate(shape, mesh, dtype=torch.float32):
     """Estimates of a whole and of a sharded matrix, their blocks' difference, and the traffic."""
     whole = torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     parameter = distribute_tensor(whole, mesh, [Shard(0)])
-    matrix = as_matrix(whole.flatten(1))
+    matrix = as_matrix(whole.flatten(1))[None]
     start = start_block(matrix)
-    assert torch.equal(start, start_block(sharded_matrix(parameter, parameter))[0])
+    assert torch.equal(start, start_block(sharded_matrix(parameter, parameter)))
     with Traffic() as traffic:
-        sigma, block = sharded_power_iteration(parameter, start, 3, parameter)
-    again, _ = sharded_power_iteration(parameter.to_local().flatten(1), start, 3, parameter)
-    expected, expected_block = power_iteration(matrix, start, 3)
+        sigma, block = looked(sharded_matrix(parameter, parameter))
+    again, _ = looked(sharded_matrix(parameter.to_local().flatten(1), parameter))
+    expected, expected_block = looked(matrix)
     assert type(sigma) is torch.Tensor
-    assert sigma.ndim == 0
+    assert sigma.shape == (1,)
     assert torch.equal(sigma, again)
     ranks = [torch.empty_like(sigma) for _ in range(2)]
     dist.all_gather(ranks, sigma)
@@ -74,7 +84,7 @@ def estimate(shape, mesh, dtype=torch.float32):
         "same": torch.equal(*ranks),
         "traffic": traffic.total,
         "largest": traffic.largest,
-        "vectors": min(start.shape),
+        "vectors": min(start.shape[1:]),
     }
 
 
@@ -101,9 +111,11 @@ def lost(mesh):
     dist.broadcast(whole, 0)
     whole[3, 0] = torch.nan
     parameter = distribute_tensor(whole, mesh, [Shard(0)])
-    start = start_block(sharded_matrix(parameter, parameter))
-    sigma, block = sharded_power_iteration(parameter, start, 1, parameter)
-    votes = torch.tensor(float(sigma.isnan() and torch.equal(block, start)))
+    matrix = sharded_matrix(parameter, parameter)
+    start = start_block(matrix)
+    seen = look(start, [matrix])
+    block = kept_block(seen.block, start, seen.sigma)
+    votes = torch.tensor(float(seen.sigma.isnan() and torch.equal(block, start)))
     dist.all_reduce(votes)
     return votes.item() == 2
 
