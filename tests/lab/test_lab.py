@@ -1,5 +1,7 @@
 """The lab without a browser: what the buttons and sliders do, and what a thread leaves behind."""
 
+import re
+from base64 import b64decode
 from io import BytesIO
 
 import numpy as np
@@ -231,3 +233,18 @@ def test_tiles_of_layers_with_fewer_heads_are_empty():
     assert white[9:15, 9:15].all()
     assert not white[1:7, 1:7].any()
     assert not white[9:15, 1:7].any()
+
+
+def test_a_lab_carries_a_picture_and_a_sentence_beside_its_live_view(lab):
+    one = lab(**TINY)
+    for told in ("Nothing trained yet: AdamW, pre-LN", "At step 20, A is at"):
+        bundle = one._repr_mimebundle_(include=None, exclude=None)
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+        assert bundle["text/plain"].startswith(told)
+        assert "run this cell to use it" in bundle["text/html"]
+        data = re.search(
+            r'<img alt="[^"]{30,}"[^>]* src="data:image/png;base64,([^"]+)"', bundle["text/html"]
+        )
+        assert len(b64decode(data[1])) <= 60_000
+        one.start()
+        one.result(SOON)
