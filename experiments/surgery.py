@@ -16,10 +16,10 @@ from command import outcome, parser, presets
 
 from course_lib import Run, RunConfig, preset
 from course_lib.models import BLOCK_GROUPS, GROUPS
-from course_lib.studies.arms import arm_config
+from course_lib.studies.arms import TAU, arm_config
 from course_lib.studies.rescue import Cure
 from course_lib.studies.results import TRAINING, Row, Work, fill, rooms_of
-from course_lib.studies.surgery import TAU, operate
+from course_lib.studies.surgery import operate
 
 LATE = 20
 """The step at which groups are put back."""

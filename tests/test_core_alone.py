@@ -24,6 +24,7 @@ import pathlib, tempfile
 import torch
 import course_lib
 from course_lib import AdamW2, Run, SpectralBound, bounded_parameters, preset, probes
+from course_lib.lab import Session
 from course_lib.models import GPT, GPTConfig
 
 tiny = {"d_model": 16, "heads": 2, "layers": 1, "context": 8, "steps": 3, "probe_every": 1}

@@ -1,6 +1,5 @@
 """Colours of lines: one per arm in every figure, panel and notebook (seaborn "colorblind")."""
 
-from collections.abc import Collection
 from typing import Any
 
 from course_lib.studies.arms import ARMS, COLOURS, MAIN_ARMS
@@ -11,8 +10,6 @@ LAYER_COLORS = [COLOURS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
 """For lines of single layers, in order."""
 REFERENCE_COLOR = "#767676"
 """Reference lines: n-grams, constant guess."""
-BRANCH_COLORS = ("#333333", COLOURS[1], COLOURS[4], COLOURS[5])
-"""For the branches of a run that are no arm of the course, in order."""
 
 
 def arm_style(arm: str, place: int = 0) -> dict[str, Any]:
@@ -27,9 +24,3 @@ def spoken(arm: str) -> str:
     """An arm's label without a comma, for sentences that list several; another name as it is."""
     name = ARMS[arm].label if arm in ARMS else arm
     return name.replace(", no warmup", " without warmup").replace(", warmup", " with warmup")
-
-
-def branch_color(arm: str | None, taken: Collection[str]) -> str:
-    """The colour of `arm` if no branch has it yet, else the first of `BRANCH_COLORS` that is free."""
-    wanted = [ARMS[arm].line_colour] if arm in ARMS else []
-    return next(color for color in (*wanted, *BRANCH_COLORS) if color not in taken)

@@ -18,6 +18,7 @@ OTHER_COLOUR = "#444444"
 WARMUP = 100
 """Steps of the arms with warmup, unless told otherwise."""
 TAU = 0.05
+"""τ of the arms, unless told otherwise."""
 
 _OUTSIDE = tuple(group for group in GROUPS if group not in BLOCK_GROUPS)
 

@@ -7,9 +7,8 @@ from course_lib import checks
 from course_lib.extras import pandas as pd
 from course_lib.models import GROUPS
 from course_lib.runs.config import GroupSettings, RunConfig
+from course_lib.studies.arms import TAU
 
-TAU = 0.05
-"""τ of a shield, unless told otherwise."""
 GROUP_LABELS = {
     "qk": "W_q, W_k",
     "vo": "W_v, W_o",

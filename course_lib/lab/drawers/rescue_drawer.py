@@ -10,8 +10,8 @@ from course_lib.lab.session import Session
 from course_lib.lab.view.bqplot_marks import GRID_COLOR, chart_axes, lab_figure, lines_mark, unit_scales
 from course_lib.lab.view.controls import hint_html, row
 from course_lib.lab.view.view import View
+from course_lib.studies.arms import TAU
 from course_lib.studies.rescue import Rescue
-from course_lib.studies.surgery import TAU
 
 
 class RescueDrawer(Drawer):

@@ -10,7 +10,8 @@ from course_lib.lab.view.controls import row
 from course_lib.lab.view.view import View
 from course_lib.models import parameter_groups
 from course_lib.runs import GroupSettings
-from course_lib.studies.surgery import GROUP_LABELS, TAU
+from course_lib.studies.arms import TAU
+from course_lib.studies.surgery import GROUP_LABELS
 
 SHOCKS = {f"shock ×{factor}": float(factor) for factor in (1, 3, 10)}
 """Name → learning rate multiplier of a group that has no warmup."""

@@ -1,16 +1,17 @@
 """The branches of a session: a run, forks of its past, arms of a race."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from time import perf_counter
 
-from course_lib.figures.palette import branch_color
 from course_lib.lab.session.wanted import present_config
 from course_lib.runs import Run, RunConfig
 from course_lib.runs.timeline import BUDGET, Timeline
-from course_lib.studies.arms import arm_of
+from course_lib.studies.arms import ARMS, COLOURS, arm_of
 
 MAX_BRANCHES = 4
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BRANCH_COLORS = ("#333333", COLOURS[1], COLOURS[4], COLOURS[5])
+"""For the branches of a run that are no arm of the course, in order."""
 
 
 class Branch:
@@ -116,3 +117,9 @@ def behind(branches: Sequence[Branch]) -> list[Branch]:
     left = [branch for branch in branches if not branch.run.finished]
     least = min((branch.run.updates for branch in left), default=0)
     return [branch for branch in left if branch.run.updates == least]
+
+
+def branch_color(arm: str | None, taken: Collection[str]) -> str:
+    """The colour of `arm` if no branch has it yet, else the first of `BRANCH_COLORS` that is free."""
+    wanted = [ARMS[arm].line_colour] if arm in ARMS else []
+    return next(color for color in (*wanted, *BRANCH_COLORS) if color not in taken)

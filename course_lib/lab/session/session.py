@@ -21,9 +21,8 @@ from course_lib.lab.session.worker import Worker, in_lock_step
 from course_lib.models import GROUPS
 from course_lib.runs import LIVE_SETTINGS, GroupSettings, Run, RunConfig, preset
 from course_lib.runs.config import check_groups, without_tau
-from course_lib.studies.arms import WARMUP, arm_config, arm_of
+from course_lib.studies.arms import TAU, WARMUP, arm_config, arm_of
 from course_lib.studies.rescue import Rescue
-from course_lib.studies.surgery import TAU
 
 LR_RANGE = (1e-4, 1.0)
 """Learning rates that a reader can choose; a run's own beyond them widens the range."""
