@@ -5,6 +5,7 @@ import pandas as pd
 from course_lib.data import Baseline
 from course_lib.figures.picture import Picture, finish, label, panels
 from course_lib.models import GROUPS
+from course_lib.studies.arms import TREATMENTS
 from course_lib.studies.surgery import GROUP_LABELS, decisive, surgery_table
 
 _COLUMNS = {
@@ -54,11 +55,11 @@ def surgery_chart(frame: pd.DataFrame, reference: Baseline) -> Picture:
     patients = table.set_index(["arm", "operation", "group"])["loss"]
     edges = [f"{name}: {patients[key]:.2f}" for key, name in _PATIENTS.items() if key in patients.index]
     label(axis, "operation\n" + "; ".join(edges), "group")
-    facts = [
-        f"{row.operation} {row.group}{'' if pd.isna(row.factor) else f' × {row.factor:g}'} {row.loss:.2f} "
-        f"nats, {row.learnt} of {row.runs} learnt"
-        for row in table.itertuples()
-    ]
+    facts = []
+    for row in table.itertuples():
+        what = TREATMENTS[row.arm] if row.operation == "none" else f"{row.operation} {row.group}"
+        factor = "" if pd.isna(row.factor) else f" × {row.factor:g}"
+        facts.append(f"{what}{factor} {row.loss:.2f} nats, {row.learnt} of {row.runs} learnt")
     alt = "Mean final loss by group and operation. " + "; ".join(facts) + "."
     return finish(figure, surgery_finding(table), alt)
 
