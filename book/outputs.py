@@ -37,6 +37,8 @@ ENVIRONMENT = {"COURSE_LIB_PROGRESS": "off"}  # no reader has solved anything he
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 _IMAGE = re.compile(r'<img alt="([^"]*)" width="(\d+)"[^>]*src="data:image/png;base64,([^"]+)">')
+# What hides it while a widget lives.
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 _EMPTY = re.compile(r"(<[^>]*>|\s)*")
 _PATH = re.compile(r"(?<![\w/.])/(home|work|root|tmp|usr|opt|Users|var)/|\b[A-Z]:\\")
 _SECONDS = re.compile(r"\b\d+([.,]\d+)? ?(s|ms|sec|seconds?|minutes?|it/s|steps/s|steps per second)\b")
@@ -71,22 +73,25 @@ def settled(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
     for cell, old in zip(executed.cells, source.cells, strict=True):
         cell.metadata = old.metadata
         if cell.cell_type == "code":
-            cell.outputs = [new for output in cell.outputs for new in _static(output) if not is_bar(output)]
+            kept = [output for output in cell.outputs if not is_live(output)]
+            cell.outputs = [new for output in kept for new in _static(output)]
     return executed
 
 
-def is_bar(output: NotebookNode) -> bool:
-    """Whether an output is a progress bar, which shows seconds and is over."""
-    return re.match(r".*\d%\|", str(output.get("data", {}).get("text/plain", ""))) is not None
+def is_live(output: NotebookNode) -> bool:
+    """Whether an output is a widget, which needs a kernel, or a progress bar, which shows seconds."""
+    data = output.get("data", {})
+    return VIEW in data or re.match(r".*\d%\|", str(data.get("text/plain", ""))) is not None
 
 
 def _static(output: NotebookNode) -> list[NotebookNode]:
-    """An output without what is live; a picture in its HTML becomes one that code hosts show, too."""
+    """An output whose picture in HTML becomes one that code hosts show, too."""
     data = output.get("data", {})
-    data.pop(VIEW, None)
-    html = data.get("text/html", "")
-    pictures = _IMAGE.findall(html)
-    rest = _IMAGE.sub("", html)
+    if "text/html" not in data:
+        return [output]
+    data["text/html"] = _STYLE.sub("", data["text/html"])
+    pictures = _IMAGE.findall(data["text/html"])
+    rest = _IMAGE.sub("", data["text/html"])
     if not pictures:
         return [output]
     made = []

@@ -49,6 +49,23 @@ def ctrl_c_ignored():
 
 
 @pytest.fixture
+def displayed(monkeypatch):
+    """A function: what an object puts out as a cell's last value, one MIME bundle for each output."""
+    outputs = []
+
+    def display(shown, *, raw=False):
+        outputs.append(shown if raw else shown._repr_mimebundle_())
+
+    def show(value):
+        outputs.clear()
+        value._ipython_display_()
+        return [output[0] if isinstance(output, tuple) else output for output in outputs]
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return show
+
+
+@pytest.fixture
 def tiny():
     """Overrides that make any preset a matter of milliseconds a step."""
     return {"d_model": 16, "heads": 2, "layers": 2, "context": 8, "batch": 4, "steps": 12, "probe_every": 3}

@@ -1,7 +1,7 @@
 """Sliders and buttons over a picture: move one, and the picture is drawn anew."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from course_lib.extras import pandas as pd
 from course_lib.figures.dot_rows import warning_chart
 from course_lib.figures.picture import Picture, listed
-from course_lib.figures.static_display import with_fallback
+from course_lib.figures.static_display import display_live
 from course_lib.studies.alarms import ALARMS, warnings_of
 
 
@@ -22,8 +22,8 @@ class Explorer:
     first: Picture
     sentence: str
 
-    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
-        return with_fallback(self.widget, self.first, self.sentence, **options)
+    def _ipython_display_(self) -> None:
+        display_live(self.widget, self.first, self.sentence)
 
 
 def explore(draw: Callable[..., Picture], **sliders: Any) -> Explorer:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from course_lib import checks
+from course_lib.figures.static_display import display_live
 
 
 class Prediction:
@@ -47,9 +48,8 @@ class Prediction:
         head = ipywidgets.HTML(f"<b>Your prediction.</b> {escape(self.question)}")
         return ipywidgets.VBox([head, self._buttons])
 
-    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
-        live = self.widget()._repr_mimebundle_(**options)
-        return {**live, "text/plain": repr(self), "text/html": self._static_html()}
+    def _ipython_display_(self) -> None:
+        display_live(self.widget(), None, repr(self), self._static_html())
 
     def __repr__(self) -> str:
         return "\n".join(

@@ -1,12 +1,12 @@
 """Lab: a run under the reader's hands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ipywidgets
 
-from course_lib.figures.static_display import with_fallback
+from course_lib.figures.static_display import display_live
 from course_lib.lab.drawers.drawers import Drawers
 from course_lib.lab.session import Session
 from course_lib.lab.view.a11y import control_names
@@ -86,10 +86,10 @@ class Lab:
         self.view.branches_changed()
         self.view.changed()
 
-    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
+    def _ipython_display_(self) -> None:
         picture = session_picture(self.session)
         sentence = f"{picture.title}. The lab is live in JupyterLab: run this cell to use it."
-        return with_fallback(self.widget, picture, sentence, **options)
+        display_live(self.widget, picture, sentence)
 
     def close(self) -> None:
         """End the thread and take the widgets away."""

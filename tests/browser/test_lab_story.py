@@ -204,22 +204,29 @@ def test_a_notebook_from_elsewhere_shows_a_picture_until_its_cell_is_run(jupyter
     lab = notebook(jupyter, page, "mine.ipynb", LAB.format(steps=30) + "lab.start()\nlab.result()\nlab").first
     told(lab, "finished")
     still = page.locator(".course-lab-static")
-    expect(still).to_have_count(0)  # the live view comes first
+    expect(still).to_be_hidden()  # beside the live view
     page.keyboard.press("Control+s")
     expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Shut Down Kernel").first.click()
+    expect(still).to_be_visible()  # nothing is live any more
+    shot(page, "kernel-gone")
+    page.reload()
+    expect(still).to_be_visible()  # in one's own notebook, reopened without its kernel
+    shot(page, "own-without-kernel")
     theirs = nbformat.read(folder / "mine.ipynb", as_version=4)
     theirs.cells.append(nbformat.v4.new_markdown_cell("Another hand was here."))  # so that it is not trusted
     nbformat.write(theirs, folder / "theirs.ipynb")
     page.goto("about:blank")
     open_notebook(page, address, "theirs.ipynb")
-    expect(still).to_have_count(1)
+    expect(still).to_be_visible()
     expect(still.locator("p")).to_contain_text("The lab is live in JupyterLab: run this cell to use it.")
     assert still.locator("img").evaluate("image => image.complete && image.naturalWidth") > 500
     assert "Four panels against step" in still.locator("img").get_attribute("alt")
     shot(page, "without-kernel")
     run_all_cells(page)
     told(page.locator(".course-lab").first, "finished")
-    expect(still).to_have_count(0)
+    expect(still).to_be_hidden()
 
 
 DRAWERS = ["Rewind and fork", "Race", "Surgery", "Rescue", "Look inside", "Keep it"]

@@ -215,15 +215,14 @@ def test_a_prediction_is_played_back_and_may_be_left_out():
         prediction.answer = "c"
 
 
-def test_a_prediction_shows_its_choices_as_a_widget():
-    bundle = Prediction("What?", {"a": "Up."})._repr_mimebundle_()
-    data = bundle[0] if isinstance(bundle, tuple) else bundle
-    assert "application/vnd.jupyter.widget-view+json" in data
-    assert "<li>Up.</li>" in data["text/html"], "where nothing is live"
-    assert data["text/plain"] == "Your prediction. What?\n○ Up."
+def test_a_prediction_shows_its_choices_as_a_widget(displayed):
+    static, live = displayed(Prediction("What?", {"a": "Up."}))
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert "<li>Up.</li>" in static["text/html"], "where nothing is live"
+    assert static["text/plain"] == "Your prediction. What?\n○ Up."
 
 
-def test_exploring_draws_anew_and_shows_errors():
+def test_exploring_draws_anew_and_shows_errors(displayed):
     from ipywidgets import FloatSlider
 
     def draw(temperature):
@@ -233,7 +232,7 @@ def test_exploring_draws_anew_and_shows_errors():
 
     slider = FloatSlider(1.0, min=0.1, max=10)
     explorer = explore(draw, temperature=slider)
-    static = explorer._repr_mimebundle_()
+    static, _ = displayed(explorer)
     assert static["text/plain"] == "Run this cell to move the sliders: temperature."
     assert 'alt="Bars' in static["text/html"]
     view = explorer.widget.children[-1]

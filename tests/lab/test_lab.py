@@ -235,11 +235,11 @@ def test_tiles_of_layers_with_fewer_heads_are_empty():
     assert not white[9:15, 1:7].any()
 
 
-def test_a_lab_carries_a_picture_and_a_sentence_beside_its_live_view(lab):
+def test_a_lab_carries_a_picture_and_a_sentence_beside_its_live_view(lab, displayed):
     one = lab(**TINY)
     for told in ("Nothing trained yet: AdamW, pre-LN", "At step 20, A is at"):
-        bundle = one._repr_mimebundle_(include=None, exclude=None)
-        assert "application/vnd.jupyter.widget-view+json" in bundle
+        bundle, live = displayed(one)
+        assert "application/vnd.jupyter.widget-view+json" in live
         assert bundle["text/plain"].startswith(told)
         assert "run this cell to use it" in bundle["text/html"]
         data = re.search(

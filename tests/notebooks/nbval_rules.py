@@ -16,7 +16,7 @@ import nbval.kernel
 from jupyter_client.manager import KernelManager
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from book.outputs import ENCRYPTED, ENVIRONMENT, is_bar
+from book.outputs import ENCRYPTED, ENVIRONMENT, is_live
 
 IGNORE_NUMBERS = "nbval-ignore-numbers"
 NUMBER = re.compile(r"[-+−]?(\d[\d,]*(\.\d+)?(e[-+]?\d+)?|\bnan\b|\binf\b)")
@@ -27,8 +27,8 @@ def without_numbers(text: str) -> str:
     return re.sub(r"[\s\\]+", " ", NUMBER.sub("#", text)).strip()
 
 
-def compare_without_bars(compare, outputs, reference):
-    return compare([output for output in outputs if not is_bar(output)], reference)
+def compare_static(compare, outputs, reference):
+    return compare([output for output in outputs if not is_live(output)], reference)
 
 
 def pytest_configure():
@@ -45,6 +45,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not isinstance(item, IPyNbCell):
             continue
-        item.compare_outputs = functools.partial(compare_without_bars, item.compare_outputs)
+        item.compare_outputs = functools.partial(compare_static, item.compare_outputs)
         if IGNORE_NUMBERS in item.cell.metadata.get("tags", []):
             item.sanitize = without_numbers

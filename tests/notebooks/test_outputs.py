@@ -42,8 +42,9 @@ def test_a_picture_in_html_becomes_one_with_its_alt_text():
 
 
 def test_a_widget_leaves_its_picture_and_its_sentence():
-    live = shown(text="Move it.", html=f"<div>{IMAGE}<p>Move it.</p></div>", view={"model_id": "1"})
-    made = settled(notebook(live), notebook())
+    html = f"<style>.a {{ display: none }}</style><div>{IMAGE}<p>Move it.</p></div>"
+    live = shown(text="VBox()", view={"model_id": "1"})
+    made = settled(notebook(shown(text="Move it.", html=html), live), notebook())
     picture, sentence = made.cells[0].outputs
     assert picture.data == {"image/png": PIXEL}
     assert sentence.data == {"text/plain": "Move it.", "text/html": "<div><p>Move it.</p></div>"}
