@@ -7,8 +7,8 @@ from course_lib.figures.picture import Picture
 
 LIVE = "course-live"
 """The class of a widget that has something static beside it."""
-# JupyterLab shows none of a widget's other formats, and an error where its kernel is gone. So what is static is
-# an output of its own, hidden while the widget beside it lives.
+# JupyterLab shows none of a widget's other formats, and an error where its kernel is gone. So what is static
+# is an output of its own, hidden while the widget beside it lives.
 _HIDDEN = (
     f"<style>.jp-OutputArea:has(.{LIVE}:not(.jupyter-widgets-disconnected)) .course-lab-static "
     "{ display: none }</style>"
