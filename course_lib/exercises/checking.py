@@ -1,4 +1,4 @@
-"""How checkers look at answers: in any form, with a time limit, never failing themselves."""
+"""Checkers read an answer in any form, limit its time, and never fail themselves."""
 
 import contextlib
 import copy
@@ -6,7 +6,7 @@ import ctypes
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
@@ -20,7 +20,7 @@ from course_lib.exercises.progress import record
 from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 
 SECONDS = 5.0
-"""How long an answer may compute: far longer than any right one does. Other programs' work does not count."""
+"""Seconds that an answer may compute, far more than a right one needs; the work of others does not count."""
 PATIENCE = 60.0
 """Seconds after which an answer that computes nothing is given up."""
 
@@ -36,21 +36,19 @@ class Wrong(Exception):
 
 
 class _Stop(BaseException):
-    """Raised inside an answer that takes too long (no `except Exception` holds it up)."""
+    """Ends an answer that takes too long; no `except Exception` stops it."""
 
 
 def checker(
     exercise: str, prepare: Callable[[], object] | None = None
 ) -> Callable[[Callable[..., str]], Callable[..., Result]]:
-    """Make a checker of a function that returns praise, or raises `NotYet` or `Wrong`.
+    """Make a checker of a function that takes the answer and returns praise, or raises `NotYet` or `Wrong`.
 
-    Its first argument is the answer; others are handed on as they are.
+    The checker always returns a `Result`. It runs in its own thread and stops after `SECONDS` of computing.
+    Any other exception becomes the message. A pass is recorded as progress.
 
-    The checker returns a `Result` whatever the answer is: it runs in a thread of its own, is given up after
-    `SECONDS` of computing, and what it raises becomes the message. That it has passed is kept as progress.
-
-    What `prepare` does is done before, without a limit: torch loads for seconds before the first optimizer of
-    a process, and must not be interrupted in that.
+    `prepare` runs first, without a limit: torch loads for seconds before a process's first optimizer, and
+    must not be interrupted.
     """
 
     def decorate(check: Callable[..., str]) -> Callable[..., Result]:
@@ -73,7 +71,8 @@ def checker(
             thread.start()
             _wait(thread, stopwatch)
             if outcome:
-                return _kept(outcome[0], check.__name__)
+                problem = record(check.__name__) if outcome[0].passed else ""
+                return replace(outcome[0], message=f"{outcome[0].message} {problem}".rstrip())
             _stop(thread)
             message = f"no answer within {SECONDS:.0f} seconds of computing. Is there a loop that never ends?"
             return Result(exercise, NOT_QUITE, message)
@@ -81,12 +80,6 @@ def checker(
         return checked
 
     return decorate
-
-
-def _kept(result: Result, name: str) -> Result:
-    """The result, once a reader's success is kept; with a line about it if that failed."""
-    problem = record(name) if result.passed else ""
-    return replace(result, message=f"{result.message} {problem}") if problem else result
 
 
 def _judge(exercise: str, check: Callable[[], str], answer: Any) -> Result:
@@ -101,12 +94,11 @@ def _judge(exercise: str, check: Callable[[], str], answer: Any) -> Result:
     except _Stop:
         raise
     except BaseException as error:
-        message = f"the answer cannot be read ({_named(error)})."
-        return Result(exercise, NOT_QUITE, message)
+        return Result(exercise, NOT_QUITE, f"the answer cannot be read ({_named(error)}).")
 
 
 def _stopwatch() -> Callable[[], float]:
-    """A function that tells how many seconds this thread has computed since; on macOS, the whole process."""
+    """A function that returns the seconds this thread has computed since now; on macOS, the whole process."""
     clock = time.process_time
     if hasattr(time, "pthread_getcpuclockid"):
         clock = functools.partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
@@ -115,9 +107,9 @@ def _stopwatch() -> Callable[[], float]:
 
 
 def _wait(thread: threading.Thread, stopwatch: list[Callable[[], float]]) -> None:
-    """Wait for a thread to end, but not for ever; `stopwatch` is its own, once it has begun."""
+    """Wait until a thread ends or its time is up; it puts its stopwatch into the list when it starts."""
     end = time.monotonic() + PATIENCE
-    with contextlib.suppress(OSError):  # it has ended, and its clock with it
+    with contextlib.suppress(OSError):  # a thread's clock ends with the thread
         while thread.is_alive() and time.monotonic() < end:
             thread.join(0.05)
             if stopwatch and stopwatch[0]() > SECONDS:
@@ -125,7 +117,7 @@ def _wait(thread: threading.Thread, stopwatch: list[Callable[[], float]]) -> Non
 
 
 def _stop(thread: threading.Thread) -> None:
-    """Raise `_Stop` in a thread; Python code ends at its next instruction, code in C goes on."""
+    """Raise `_Stop` in a thread: Python code ends at its next instruction, C code goes on."""
     for patience in (0.5, 1.0):
         ident = ctypes.c_ulong(thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Stop))
@@ -135,13 +127,13 @@ def _stop(thread: threading.Thread) -> None:
 
 
 def call(function: Any, *arguments: Any, kept: tuple[Any, ...] = ()) -> Any:
-    """The reader's function on copies of the arguments: numpy arrays, or tensors if it wants those.
+    """Call the reader's function with copies of the arguments: first numpy arrays, then tensors if it fails.
 
-    What is `kept` follows behind them as it is, for functions that are meant to change it.
+    The arguments in `kept` come last and are not copied, because the function may change them.
 
     Raises:
-        NotYet: it returns None or `...`.
-        Wrong: it is no function, or it fails.
+        NotYet: the function returns None or `...`.
+        Wrong: this is no function, or it fails.
     """
     if not callable(function):
         raise Wrong(f"this is {_short(function)}: expected the function itself, without parentheses.")
@@ -150,32 +142,28 @@ def call(function: Any, *arguments: Any, kept: tuple[Any, ...] = ()) -> Any:
     except _Stop:
         raise
     except BaseException as error:
-        answer = _with_tensors(function, arguments, kept, error)
+        tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
+        try:
+            answer = function(*tensors, *kept)
+        except _Stop:
+            raise
+        except BaseException:
+            name = getattr(function, "__name__", "the function")
+            given = ", ".join(map(_short, arguments + kept))
+            raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
     if answer is None or answer is Ellipsis:
         raise NotYet
     return answer
 
 
-def _with_tensors(
-    function: Callable[..., Any], arguments: tuple[Any, ...], kept: tuple[Any, ...], error: BaseException
-) -> Any:
-    tensors = [torch.tensor(a) if isinstance(a, np.ndarray) else copy.deepcopy(a) for a in arguments]
-    try:
-        return function(*tensors, *kept)
-    except _Stop:
-        raise
-    except BaseException:
-        name = getattr(function, "__name__", "the function")
-        given = ", ".join(map(_short, arguments + kept))
-        raise Wrong(f"{name}({given}) fails with {_named(error)}.") from error
-
-
-def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
-    """An answer as an array of `shape`: from numbers, lists, arrays, tensors.
+def numbers(
+    value: Any, shape: tuple[int, ...], what: str, hints: Mapping[tuple[int, ...], str] | None = None
+) -> Array:
+    """An answer (a number, list, array or tensor) as an array of `shape`; `hints`: wrong shape → message.
 
     Raises:
         NotYet: there is no answer.
-        Wrong: these are no numbers, or not as many as expected.
+        Wrong: the answer is not made of real numbers, or has another shape.
     """
     if value is None or value is Ellipsis:
         raise NotYet
@@ -193,6 +181,8 @@ def numbers(value: Any, shape: tuple[int, ...], what: str) -> Array:
     if array.shape != shape and array.size == 1 and shape == ():
         array = array.reshape(())
     if array.shape != shape:
+        if hints and array.shape in hints:
+            raise Wrong(hints[array.shape])
         expected = "a single number" if shape == () else f"shape {shape}"
         raise Wrong(f"{what} has shape {array.shape}: expected {expected}.")
     return array
@@ -203,25 +193,53 @@ def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
-Diagnosis = tuple[Callable[..., Any], str]
-"""A known mistake, as a function of the arguments, and what to say about it."""
+Mistakes = Callable[..., Mapping[str, Any]]
+"""A function of an answer's arguments: message → the result of that mistake, or a tuple of results."""
 
 
-def diagnose(wrong: tuple[Diagnosis, ...], arguments: tuple[Any, ...], given: Array) -> str | None:
-    """The message of the first known mistake that gives the same numbers."""
+def diagnose(
+    mistakes: Mistakes, case: Sequence[Any], given: Any, agree: Callable[[Any, Any], Any] = close
+) -> str | None:
+    """The message of the first known mistake whose result agrees with the given one."""
     with np.errstate(all="ignore"):
-        for mistake, message in wrong:
-            if close(np.asarray(mistake(*arguments), dtype=float), given):
+        for message, results in mistakes(*case).items():
+            results = results if isinstance(results, tuple) else (results,)
+            if any(agree(np.asarray(result, dtype=float), given) for result in results):
                 return message
     return None
 
 
-def letters(answer: Any, choices: Iterable[str]) -> set[str]:
-    """The letters of an answer such as {"a", "c"}, in any case and collection.
+def judge_numbers(
+    given: Array, right: Any, mistakes: Mistakes, case: Sequence[Any], otherwise: str, tolerance: float = 2e-3
+) -> None:
+    """Raise `Wrong`, with a known mistake's message or `otherwise`, unless the numbers are right."""
+    if not close(given, right, tolerance):
+        raise Wrong(diagnose(mistakes, case, given) or otherwise)
+
+
+def judge_table(
+    given: list[Any], right: Callable[..., Any], mistakes: Mistakes, cases: Sequence[tuple[Any, ...]]
+) -> int | None:
+    """The index of the first case answered differently from `right`, None if there is none.
 
     Raises:
-        NotYet: there is none.
-        Wrong: these are no letters, or one is not among the choices.
+        Wrong: a known mistake gives the same answers in all cases.
+    """
+    if given == [right(*case) for case in cases]:
+        return None
+    made = [mistakes(*case) for case in cases]
+    for message in made[0]:
+        if given == [results[message] for results in made]:
+            raise Wrong(message)
+    return next(i for i, case in enumerate(cases) if given[i] != right(*case))
+
+
+def letters(answer: Any, choices: Iterable[str]) -> set[str]:
+    """The letters of an answer such as {"a", "c"}, upper or lower case, in any collection.
+
+    Raises:
+        NotYet: there are none.
+        Wrong: the answer has no letters, or one that is not among the choices.
     """
     if not isinstance(answer, Iterable):
         raise Wrong("expected letters, such as {'a', 'b'}.")
@@ -235,33 +253,31 @@ def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     return given
 
 
-def judge_claims(
-    answer: Any, claims: Mapping[str, str], refuted: Mapping[str, str], missed: Mapping[str, str]
-) -> None:
-    """Whether an answer has the letters of those claims that hold, and no others.
+def judge_claims(answer: Any, claims: Mapping[str, str], supported: str, evidence: Mapping[str, str]) -> None:
+    """Whether an answer has the letters of the `supported` claims, and no others.
 
     Args:
         answer: letters, in any collection.
         claims: letter → claim.
-        refuted: letter → what speaks against it, of the claims that do not hold.
-        missed: letter → what shows it, of those that do.
+        supported: the letters of the claims that hold.
+        evidence: letter → what shows or refutes the claim.
 
     Raises:
         NotYet: there is no answer.
-        Wrong: a claim too many, or one too few.
+        Wrong: a claim is wrongly included, or one is missing.
     """
     given = letters(answer, claims)
-    if wrong := sorted(given & set(refuted)):
-        raise Wrong(refuted[wrong[0]])
-    if missing := sorted(set(missed) - given):
-        raise Wrong("nothing wrong so far, but " + missed[missing[0]])
+    if wrong := sorted(given - set(supported)):
+        raise Wrong(f"{wrong[0]}: {evidence[wrong[0]]}")
+    if missing := sorted(set(supported) - given):
+        raise Wrong(f"nothing wrong so far, but {missing[0]} is missing: {evidence[missing[0]]}")
 
 
 def judge_cases(
     answer: Any,
     right: Mapping[str, str],
-    read: Callable[[Any], str],
-    why: Mapping[tuple[str, str], str],
+    words: Iterable[str],
+    why: Mapping[str, Mapping[str, str]],
     what: str,
     otherwise: str = "",
 ) -> None:
@@ -270,8 +286,8 @@ def judge_cases(
     Args:
         answer: a dictionary case → word.
         right: case → its word.
-        read: makes one of the known words of what a reader wrote.
-        why: (case, word) → what speaks against this word there.
+        words: all words that may be chosen.
+        why: case → word → the reason why this word is wrong there.
         what: what a word is called, such as "verdict".
         otherwise: a message for words that `why` does not have; {case} and {word} are filled in.
 
@@ -280,8 +296,7 @@ def judge_cases(
         Wrong: a word is wrong, unknown or missing.
     """
     if not isinstance(answer, Mapping):
-        example = next(iter(right.values()))
-        raise Wrong(f"expected a dictionary such as {{'A': {example!r}, …}}.")
+        raise Wrong(f"expected a dictionary such as {{'A': {next(iter(right.values()))!r}, …}}.")
     given = {str(case).strip().upper(): word for case, word in answer.items()}
     missing = [case for case in right if given.get(case) in (None, Ellipsis, "", "…", "...")]
     if len(missing) == len(right):
@@ -289,16 +304,17 @@ def judge_cases(
     for case, expected in right.items():
         if case in missing:
             raise Wrong(f"run {case} has no {what} yet.")
-        word = read(given[case])
+        unknown = f"{given[case]!r} is no {what}: expected one of {', '.join(words)}."
+        word = known_word(given[case], words, unknown)
         if word != expected:
-            raise Wrong(why.get((case, word)) or otherwise.format(case=case, word=word))
+            raise Wrong(why[case].get(word) or otherwise.format(case=case, word=word))
 
 
 def known_word(value: Any, words: Iterable[str], message: str) -> str:
-    """The word that a reader means: written out, begun, or with a slip.
+    """The word that a reader means: written out, abbreviated, or misspelt.
 
     Raises:
-        Wrong: it is none of them; `message` says so.
+        Wrong: no word is close; `message` says so.
     """
     text = str(value).strip().lower().replace("τ", "tau")
     names = tuple(words)

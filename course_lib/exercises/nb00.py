@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import Wrong, call, checker, close, judge_cases, known_word, numbers
+from course_lib.exercises.checking import Wrong, call, checker, close, judge_cases, numbers
 from course_lib.extras import pandas as pd
 
 _WARMUP = 100
@@ -58,18 +58,22 @@ VERDICT_CASES = pd.DataFrame(
 _RIGHT = {"A": "benign collapse", "B": "malignant collapse", "C": "healthy", "D": "stalled"}
 _NAMES = ("healthy", "benign collapse", "malignant collapse", "stalled", "diverged")
 _WHY = {
-    ("A", "malignant collapse"): "A is sharp, but its loss is far below the reference: it has learnt. "
-    "Low entropy alone is no crash; look at the rank.",
-    ("A", "healthy"): "A has learnt, but its attention is sharp (entropy 0.02): which word is for that?",
-    ("B", "benign collapse"): "B is as sharp as A, but its rank is below uniform attention's and its loss "
-    "above the reference. Did you go by entropy alone?",
-    ("B", "stalled"): "B has not learnt, and its entropy and rank tell why: attention has collapsed.",
-    ("C", "benign collapse"): "C has learnt with an entropy of 0.61: nothing is sharp there.",
-    (
-        "D",
-        "malignant collapse",
-    ): "D has not learnt, but its entropy is 0.97: nothing has collapsed. A run can fail without it.",
-    ("D", "healthy"): "D keeps its entropy, but its loss is above the reference: it has learnt nothing.",
+    "A": {
+        "malignant collapse": "A is sharp, but its loss is far below the reference: it has learnt. "
+        "Low entropy alone is no crash; look at the rank.",
+        "healthy": "A has learnt, but its attention is sharp (entropy 0.02): which word is for that?",
+    },
+    "B": {
+        "benign collapse": "B is as sharp as A, but its rank is below uniform attention's and its loss "
+        "above the reference. Did you go by entropy alone?",
+        "stalled": "B has not learnt, and its entropy and rank tell why: attention has collapsed.",
+    },
+    "C": {"benign collapse": "C has learnt with an entropy of 0.61: nothing is sharp there."},
+    "D": {
+        "malignant collapse": "D has not learnt, but its entropy is 0.97: nothing has collapsed. "
+        "A run can fail without it.",
+        "healthy": "D keeps its entropy, but its loss is above the reference: it has learnt nothing.",
+    },
 }
 
 
@@ -77,9 +81,5 @@ _WHY = {
 def check_verdicts(answer: Any) -> str:
     """A dictionary run → verdict for `VERDICT_CASES`."""
     otherwise = "{case} is not “{word}”. Ask first: is its loss below the reference? Then: is it sharp?"
-    judge_cases(answer, _RIGHT, _verdict_name, _WHY, "verdict", otherwise)
+    judge_cases(answer, _RIGHT, _NAMES, _WHY, "verdict", otherwise)
     return "first the loss (has it learnt?), then the entropy (is it sharp?), then the rank (of what use?)."
-
-
-def _verdict_name(value: Any) -> str:
-    return known_word(value, _NAMES, f"{value!r} is no verdict: expected one of {', '.join(_NAMES)}.")

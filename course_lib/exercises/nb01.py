@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: softmax, entropy, rank, and two maps that only rank tells apart."""
+"""Exercises of notebook 01: softmax, entropy, rank, and two maps that differ only in rank."""
 
 import math
 from typing import Any
@@ -8,13 +8,12 @@ import torch
 
 from course_lib.exercises.checking import (
     Array,
-    Diagnosis,
     NotYet,
     Wrong,
     call,
     checker,
     close,
-    diagnose,
+    judge_numbers,
     numbers,
 )
 from course_lib.probes import attention_rank, entropy, uniform_rank
@@ -28,27 +27,19 @@ def _softmax(z: Array, t: float) -> Array:
     return np.asarray(e / e.sum(), dtype=np.float64)
 
 
-_SOFTMAX_MISTAKES: tuple[Diagnosis, ...] = (
-    (lambda z, t: _softmax(z, 1), "the temperature changes nothing here. Are the scores divided by it?"),
-    (
-        lambda z, t: _softmax(z * t * t, t),
-        "is it divided by the temperature, or multiplied? High means flat.",
-    ),
-    (lambda z, t: _softmax(-z, t), "the largest score gets the smallest weight. Is there a minus too many?"),
-    (lambda z, t: np.exp(z / t), "the weights do not sum to 1. Are they divided by their sum?"),
-    (
-        lambda z, t: _softmax(z, 1) / t,
-        "the temperature has to divide the scores, before exp, not the weights.",
-    ),
-    (lambda z, t: np.exp(z) / np.exp(z).sum() / t, "the temperature has to divide the scores, before exp."),
-    (
-        lambda z, t: np.exp(z / t) / np.exp(z).sum(),
-        "the temperature is in the numerator only: both sums need it.",
-    ),
-    (lambda z, t: np.log(_softmax(z, t)), "these are log-probabilities: take exp of them."),
-    (lambda z, t: z / t / (z / t).sum(), "there is no exp in it: expected exp(score / temperature)."),
-    (lambda z, t: 1 / (1 + np.exp(-z / t)), "that is a sigmoid per key: softmax makes the keys compete."),
-)
+def _softmax_mistakes(z: Array, t: float) -> dict[str, Array]:
+    warm, plain, scaled = np.exp(z / t), _softmax(z, 1), z / t
+    return {
+        "the temperature changes nothing here. Are the scores divided by it?": plain,
+        "is it divided by the temperature, or multiplied? High means flat.": _softmax(z * t * t, t),
+        "the largest score gets the smallest weight. Is there a minus too many?": _softmax(-z, t),
+        "the weights do not sum to 1. Are they divided by their sum?": warm,
+        "the temperature has to divide the scores, before exp, not the weights.": plain / t,
+        "the temperature is in the numerator only: both sums need it.": warm / np.exp(z).sum(),
+        "these are log-probabilities: take exp of them.": np.log(_softmax(z, t)),
+        "there is no exp in it: expected exp(score / temperature).": scaled / scaled.sum(),
+        "that is a sigmoid per key: softmax makes the keys compete.": 1 / (1 + np.exp(-scaled)),
+    }
 
 
 @checker("Softmax with a temperature")
@@ -57,8 +48,15 @@ def check_softmax(answer: Any) -> str:
     z = np.array([2.0, 0.5, -1.0, 0.0])
     for t in (0.5, 3.0):
         given = numbers(call(answer, z, t), z.shape, "the answer for four logits")
-        if not close(given, _softmax(z, t), 1e-4):
-            raise Wrong(_softmax_mistake(z, t, given))
+        otherwise = (
+            f"for scores {z.tolist()} and temperature {t:g} the first weight is {given[0]:.3f}, "
+            "not as expected."
+        )
+        if not np.isfinite(given).all():
+            otherwise = "a weight is not finite (NaN or infinite)."
+        elif not close(given.sum(), 1.0):
+            otherwise = f"the weights sum to {given.sum():.3g}: expected 1."
+        judge_numbers(given, _softmax(z, t), _softmax_mistakes, (z, t), otherwise, 1e-4)
     large = np.array([1000.0, 998.0, 0.0])
     given = numbers(call(answer, large, 1.0), large.shape, "the answer for three logits")
     if not close(given, _softmax(large, 1.0), 1e-4):
@@ -69,19 +67,6 @@ def check_softmax(answer: Any) -> str:
     return "and it holds for large scores too."
 
 
-def _softmax_mistake(z: Array, t: float, given: Array) -> str:
-    known = diagnose(_SOFTMAX_MISTAKES, (z, t), given)
-    if known:
-        return known
-    if not np.isfinite(given).all():
-        return "a weight is not finite (NaN or infinite)."
-    if not close(given.sum(), 1.0):
-        return f"the weights sum to {given.sum():.3g}: expected 1."
-    return (
-        f"for scores {z.tolist()} and temperature {t:g} the first weight is {given[0]:.3f}, not as expected."
-    )
-
-
 # --- entropy ------------------------------------------------------------------------------------
 
 
@@ -90,22 +75,22 @@ def _nats(a: Array) -> float:
     return float(-(seen * np.log(seen)).sum())
 
 
-_ENTROPY_MISTAKES: tuple[Diagnosis, ...] = (
-    (lambda a, n: _nats(a), "is it divided by the log of the number of visible keys?"),
-    (lambda a, n: _nats(a) / math.log(2), "is it divided by the log (to base 2, as yours) of `visible`?"),
-    (lambda a, n: -_nats(a) / math.log(n), "the sign is wrong: −Σ A log A is never negative."),
-    (lambda a, n: -_nats(a), "the sign is wrong, and the log of the number of visible keys is missing."),
-    (
-        lambda a, n: _nats(a) / math.log(len(a)),
-        "is it divided by the log of the visible keys, or of all keys? This query sees fewer than all.",
-    ),
-    (lambda a, n: _nats(a) / n, "divide by log(visible), not by visible: log n is the largest entropy."),
-    (lambda a, n: _nats(a) / len(a), "a mean over the keys? Expected a sum, divided by log(visible)."),
-    (lambda a, n: _nats(a) / math.log2(n), "two bases are mixed: use the same log above and below."),
-    (lambda a, n: _nats(a) / math.log(2) / math.log(n), "two bases are mixed: use the same log throughout."),
-    (lambda a, n: 1 - _nats(a) / math.log(n), "that is 1 − H: 1 should mean uniform, 0 one-hot."),
-    (lambda a, n: math.exp(_nats(a)), "that is exp(H), a number of keys: leave out exp, divide by log n."),
-)
+def _entropy_mistakes(a: Array, n: int) -> dict[str, float]:
+    h, log_n, log_2 = _nats(a), math.log(n), math.log(2)
+    return {
+        "is it divided by the log of the number of visible keys?": h,
+        "is it divided by the log (to base 2, as yours) of `visible`?": h / log_2,
+        "the sign is wrong: −Σ A log A is never negative.": -h / log_n,
+        "the sign is wrong, and the log of the number of visible keys is missing.": -h,
+        "is it divided by the log of the visible keys, or of all keys? This query sees fewer than all.": h
+        / math.log(len(a)),
+        "divide by log(visible), not by visible: log n is the largest entropy.": h / n,
+        "a mean over the keys? Expected a sum, divided by log(visible).": h / len(a),
+        "two bases are mixed: use the same log above and below.": h * log_2 / log_n,
+        "two bases are mixed: use the same log throughout.": h / log_2 / log_n,
+        "that is 1 − H: 1 should mean uniform, 0 one-hot.": 1 - h / log_n,
+        "that is exp(H), a number of keys: leave out exp, divide by log n.": math.exp(h),
+    }
 
 
 @checker("Normalised entropy")
@@ -116,93 +101,59 @@ def check_entropy(answer: Any) -> str:
     one_hot = np.array([0.0, 1.0, 0.0, 0.0])
     uniform = np.array([0.2] * 5 + [0.0] * 3)
     cases = ((full, 4), (peaked, 4), (uniform, 5), (one_hot, 4))
-    finite = [_finite_entropy(answer, row, n) for row, n in cases]
-    for (row, n), given in zip(cases[:3], finite[:3], strict=True):
-        right = _nats(row) / math.log(n)
-        if given is not None and not close(given, right):
-            known = diagnose(_ENTROPY_MISTAKES, (row, n), np.asarray(given))
-            default = f"for {row.tolist()}, {n} visible, it gives {given:.3f}: expected {right:.3f}."
-            raise Wrong(known or default)
-    if None in finite:
+    given = [numbers(call(answer, row, n), (), "the entropy of one row") for row, n in cases]
+    for (row, n), h in zip(cases[:3], given[:3], strict=True):
+        if np.isfinite(h):
+            right = _nats(row) / math.log(n)
+            otherwise = f"for {row.tolist()}, {n} visible, it gives {h:.3f}: expected {right:.3f}."
+            judge_numbers(h, right, _entropy_mistakes, (row, n), otherwise)
+    if not np.isfinite(given).all():
         raise Wrong("it is NaN where a weight is 0: 0·log 0 counts as 0. Leave zeros out, or clip them.")
-    if not close(finite[3] or 0.0, 0.0):
-        raise Wrong(f"a one-hot row gives {finite[3]:.3f}: expected 0.")
+    if not close(given[3], 0.0):
+        raise Wrong(f"a one-hot row gives {given[3]:.3f}: expected 0.")
     return "1 for a uniform row, 0 for a one-hot row, whatever the number of keys."
-
-
-def _finite_entropy(answer: Any, row: Array, visible: int) -> float | None:
-    value = float(numbers(call(answer, row, visible), (), "the entropy of one row"))
-    return value if math.isfinite(value) else None
 
 
 # --- effective rank -----------------------------------------------------------------------------
 
 
-def _p(m: Array) -> Array:
-    s = np.linalg.svd(m, compute_uv=False)
-    return np.asarray(s / s.sum(), dtype=np.float64)
+def _shares(values: Array) -> Array:
+    return np.asarray(values / values.sum(), dtype=np.float64)
 
 
-def _sigma(m: Array) -> Array:
-    return np.asarray(np.linalg.svd(m, compute_uv=False), dtype=np.float64)
-
-
-def _lambda(m: Array) -> Array:
-    return np.asarray(np.abs(np.linalg.eigvals(m)), dtype=np.float64)
-
-
-def _energy(m: Array) -> Array:
-    energy = _sigma(m) ** 2
-    return np.asarray(energy / energy.sum(), dtype=np.float64)
-
-
-_RANK_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda m: math.exp(_nats(_lambda(m) / _lambda(m).sum())),
-        "are these eigenvalues? The rank is made of singular values (svd).",
-    ),
-    (lambda m: _nats(_p(m)), "this is the entropy of σ/Σσ: the rank is exp of it."),
-    (
-        lambda m: _nats(_p(m)) / math.log(len(m)),
-        "no division by log n here: the rank is exp of the plain entropy.",
-    ),
-    (
-        lambda m: math.exp(_nats(_p(m)) / math.log(len(m))),
-        "no division by log n here: the rank is exp of the plain entropy.",
-    ),
-    (lambda m: math.exp(_nats(_energy(m))), "is it made of σ², or of σ? The effective rank uses σ/Σσ."),
-    (
-        lambda m: math.exp(_nats(_p(m)) / math.log(2)),
-        "two bases are mixed: exp belongs to the natural log, 2** to log2.",
-    ),
-    (
-        lambda m: np.linalg.matrix_rank(m),
-        "that is the exact rank, which counts the smallest σ like the largest.",
-    ),
-    (lambda m: 1 / _energy(m)[0], "that is the stable rank, ‖·‖²/σ₁²: here it is exp of an entropy."),
-    (lambda m: 1 / (_p(m) ** 2).sum(), "that is 1/Σp²: here it is exp of the entropy of p."),
-    (lambda m: math.exp(_nats(_sigma(m))), "are the singular values divided by their sum first?"),
-    (lambda m: _nats(_sigma(m)), "are the singular values divided by their sum first? And exp comes last."),
-    (lambda m: math.exp(-_nats(_p(m))), "the sign of the entropy is wrong: a rank is at least 1."),
-)
+def _rank_mistakes(m: Array) -> dict[str, Any]:
+    sigma, eigenvalues = np.linalg.svd(m, compute_uv=False), np.abs(np.linalg.eigvals(m))
+    p, energy = _shares(sigma), _shares(sigma**2)
+    h, log_n = _nats(p), math.log(len(m))
+    return {
+        "are these eigenvalues? The rank is made of singular values (svd).": math.exp(
+            _nats(_shares(eigenvalues))
+        ),
+        "this is the entropy of σ/Σσ: the rank is exp of it.": h,
+        "no division by log n here: the rank is exp of the plain entropy.": (h / log_n, math.exp(h / log_n)),
+        "is it made of σ², or of σ? The effective rank uses σ/Σσ.": math.exp(_nats(energy)),
+        "two bases are mixed: exp belongs to the natural log, 2** to log2.": math.exp(h / math.log(2)),
+        "that is the exact rank, which counts the smallest σ like the largest.": np.linalg.matrix_rank(m),
+        "that is the stable rank, ‖·‖²/σ₁²: here it is exp of an entropy.": 1 / energy[0],
+        "that is 1/Σp²: here it is exp of the entropy of p.": 1 / (p**2).sum(),
+        "are the singular values divided by their sum first?": math.exp(_nats(sigma)),
+        "are the singular values divided by their sum first? And exp comes last.": _nats(sigma),
+        "the sign of the entropy is wrong: a rank is at least 1.": math.exp(-h),
+    }
 
 
 @checker("Effective rank")
 def check_effective_rank(answer: Any) -> str:
-    """A function (matrix (m, n)) → exp of the entropy of its singular values' shares."""
+    """A function (matrix (m, n)) → exp of the entropy of its singular values, divided by their sum."""
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(2, 4, 4))).Q
     decay = turned[0] @ np.diag([4.0, 2.0, 1.0, 0.5]) @ turned[1]
     shift = np.eye(6, k=-3)
     given = numbers(call(answer, decay), (), "the rank of one matrix")
-    right = math.exp(_nats(_p(decay)))
+    right = math.exp(_nats(_shares(np.array([4.0, 2.0, 1.0, 0.5]))))
     if np.isnan(given):
         raise Wrong("it is NaN for a matrix whose singular values are 4, 2, 1 and 0.5.")
-    if not close(given, right):
-        known = diagnose(_RANK_MISTAKES, (decay,), given)
-        default = (
-            f"for a matrix with singular values 4, 2, 1, 0.5 it gives {given:.3f}: expected {right:.3f}."
-        )
-        raise Wrong(known or default)
+    otherwise = f"for a matrix with singular values 4, 2, 1, 0.5 it gives {given:.3f}: expected {right:.3f}."
+    judge_numbers(given, right, _rank_mistakes, (decay,), otherwise)
     zeros = numbers(call(answer, shift), (), "the rank of one matrix")
     if np.isnan(zeros):
         raise Wrong("it is NaN where a singular value is 0: 0·log 0 counts as 0.")
@@ -244,14 +195,13 @@ def check_two_maps(answer: Any) -> str:
             "Let each query look at a key of its own."
         )
     return (
-        f"entropies {bad_h:.2f} and {good_h:.2f}, ranks {bad_rank:.2f} and "
-        f"{good_rank:.2f} × uniform's: "
+        f"entropies {bad_h:.2f} and {good_h:.2f}, ranks {bad_rank:.2f} and {good_rank:.2f} × uniform's: "
         "equally sharp, and only the rank tells them apart."
     )
 
 
 def _measure(given: Any, what: str) -> tuple[float, float]:
-    """Mean normalised entropy, and effective rank relative to uniform attention's."""
+    """The map's mean normalised entropy and its effective rank, as a multiple of uniform attention's."""
     a = numbers(given, (MAP_TOKENS, MAP_TOKENS), what)
     if not np.isfinite(a).all():
         raise Wrong(f"{what} has an entry that is not finite. Does a row consist of −∞ alone?")
@@ -267,5 +217,6 @@ def _measure(given: Any, what: str) -> tuple[float, float]:
         raise Wrong(f"{what} looks ahead: query i sees the keys 0 to i only (np.tril).{hint}")
     attention = torch.from_numpy(a)
     visible = torch.ones(MAP_TOKENS, MAP_TOKENS, dtype=torch.bool).tril()
-    h = float(entropy(attention, visible).nanmean())
-    return h, float(attention_rank(attention)) / uniform_rank(MAP_TOKENS)
+    return float(entropy(attention, visible).nanmean()), float(attention_rank(attention)) / uniform_rank(
+        MAP_TOKENS
+    )

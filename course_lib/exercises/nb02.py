@@ -1,19 +1,26 @@
-"""Exercises of notebook 02: a rule for verdicts, a control, and what a table supports."""
+"""Exercises of notebook 02: a rule for verdicts, a control, and the claims that a table supports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 from course_lib import checks
-from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims, known_word
+from course_lib.exercises.checking import (
+    NotYet,
+    Wrong,
+    call,
+    checker,
+    judge_claims,
+    judge_table,
+    known_word,
+)
 from course_lib.models import GROUPS
 from course_lib.runs import RunConfig, preset
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 
 # --- a rule for verdicts ------------------------------------------------------------------------
 
-Rule = Callable[[bool, float, float], str]
-
+_NAMES = ("healthy", "benign collapse", "malignant collapse", "stalled")
 _CASES = tuple(product((True, False), (0.02, 0.24, 0.26, 0.9), (0.4, 0.95, 1.05, 2.1)))
 
 
@@ -25,84 +32,51 @@ def _rule(learnt: bool, entropy: float, rank: float) -> str:
     return "malignant collapse" if sharp and rank < LOW_RANK else "stalled"
 
 
-def _by_entropy(learnt: bool, entropy: float, rank: float) -> str:
-    if entropy < LOW_ENTROPY:
-        return "malignant collapse"
-    return "healthy" if learnt else "stalled"
-
-
-def _by_rank(learnt: bool, entropy: float, rank: float) -> str:
-    if entropy < LOW_ENTROPY:
-        return "malignant collapse" if rank < LOW_RANK else "benign collapse"
-    return "healthy" if learnt else "stalled"
-
-
-def _by_loss(learnt: bool, entropy: float, rank: float) -> str:
-    if learnt:
-        return "benign collapse" if entropy < LOW_ENTROPY else "healthy"
-    return "malignant collapse"
-
-
-def _without_rank(learnt: bool, entropy: float, rank: float) -> str:
-    if learnt:
-        return "benign collapse" if entropy < LOW_ENTROPY else "healthy"
-    return "malignant collapse" if entropy < LOW_ENTROPY else "stalled"
-
-
-def _rank_swapped(learnt: bool, entropy: float, rank: float) -> str:
-    return _rule(learnt, entropy, 2 * LOW_RANK - rank)
-
-
-def _entropy_swapped(learnt: bool, entropy: float, rank: float) -> str:
-    return _rule(learnt, 2 * LOW_ENTROPY - entropy, rank)
-
-
-def _learnt_swapped(learnt: bool, entropy: float, rank: float) -> str:
-    return _rule(not learnt, entropy, rank)
-
-
-_RULE_MISTAKES: tuple[tuple[Rule, str], ...] = (
-    (
-        _by_entropy,
-        "it calls every sharp run malignant. Entropy alone does not tell: a solved run is sharp too.",
-    ),
-    (
-        _by_rank,
+def _rule_mistakes(learnt: bool, entropy: float, rank: float) -> dict[str, str]:
+    sharp = entropy < LOW_ENTROPY
+    by_rank = "malignant collapse" if rank < LOW_RANK else "benign collapse"
+    blunt = "healthy" if learnt else "stalled"
+    solved = "benign collapse" if sharp else "healthy"
+    return {
+        "it calls every sharp run malignant. "
+        "Entropy alone does not tell: a solved run is sharp too.": "malignant collapse" if sharp else blunt,
         "it never asks about the loss when attention is sharp. Malignant takes three things: "
-        "not learnt, low entropy, low rank; and benign means that it has learnt.",
-    ),
-    (_by_loss, "it calls every failed run malignant. With high entropy nothing has collapsed: stalled."),
-    (
-        _without_rank,
-        "it does not look at the rank: a run that has not learnt yet may be sharp and still of high rank.",
-    ),
-    (_rank_swapped, "is the rank compared the right way round? Malignant is *below* uniform attention's."),
-    (_entropy_swapped, "is the entropy compared the right way round? Sharp is *below* LOW_ENTROPY."),
-    (_learnt_swapped, "is `learnt` the wrong way round? A run that has learnt is healthy or benign."),
-)
+        "not learnt, low entropy, low rank; and benign means that it has learnt.": by_rank
+        if sharp
+        else blunt,
+        "it calls every failed run malignant. With high entropy nothing has collapsed: stalled.": solved
+        if learnt
+        else "malignant collapse",
+        "it does not look at the rank: "
+        "a run that has not learnt yet may be sharp and still of high rank.": _rule(learnt, entropy, 0),
+        "is the rank compared the right way round? Malignant is *below* uniform attention's.": _rule(
+            learnt, entropy, 2 * LOW_RANK - rank
+        ),
+        "is the entropy compared the right way round? Sharp is *below* LOW_ENTROPY.": _rule(
+            learnt, 2 * LOW_ENTROPY - entropy, rank
+        ),
+        "is `learnt` the wrong way round? A run that has learnt is healthy or benign.": _rule(
+            not learnt, entropy, rank
+        ),
+    }
+
+
+def _verdict(value: Any) -> str:
+    return known_word(value, _NAMES, f"it returns {value!r}: expected one of {', '.join(_NAMES)}.")
 
 
 @checker("A rule for verdicts")
 def check_rule(answer: Any) -> str:
     """A function (learnt, entropy, rank) → verdict of a run with one layer."""
     given = [_verdict(call(answer, *case)) for case in _CASES]
-    if given == [_rule(*case) for case in _CASES]:
+    where = judge_table(given, _rule, _rule_mistakes, _CASES)
+    if where is None:
         return "the rule of `course_lib.runs.verdict`, for one layer."
-    for mistake, message in _RULE_MISTAKES:
-        if given == [mistake(*case) for case in _CASES]:
-            raise Wrong(message)
-    for case, name in zip(_CASES, given, strict=True):
-        if name != _rule(*case):
-            learnt, entropy, rank = case
-            raise Wrong(
-                f"learnt={learnt}, entropy={entropy}, rank={rank} gives “{name}”: expected “{_rule(*case)}”."
-            )
-    raise AssertionError("unreachable")
-
-
-def _verdict(value: Any) -> str:
-    names = ("healthy", "benign collapse", "malignant collapse", "stalled")
-    return known_word(value, names, f"it returns {value!r}: expected one of {', '.join(names)}.")
+    learnt, entropy, rank = _CASES[where]
+    raise Wrong(
+        f"learnt={learnt}, entropy={entropy}, rank={rank} gives “{given[where]}”: "
+        f"expected “{_rule(*_CASES[where])}”."
+    )
 
 
 # --- a control ----------------------------------------------------------------------------------
@@ -128,15 +102,13 @@ def check_control(answer: Any) -> str:
         config, normal = preset("live", **answer), preset("live")
     except (ValueError, TypeError, AttributeError) as error:
         raise Wrong(f"no run can be made of these settings: {error}.") from None
-    others = [n for n in answer if n not in ("warmup", "groups", "seed", "device", "probe_every")]
-    others = [n for n in others if getattr(config, n) != getattr(normal, n)]
-    if others:
+    allowed = {"warmup", "groups", "seed", "device", "probe_every"}
+    if others := [n for n in answer if n not in allowed and getattr(config, n) != getattr(normal, n)]:
         raise Wrong(
             f"{', '.join(others)} changes too: then two things differ, and nobody knows which one did it."
         )
     for group, own in config.groups.items():
-        more = set(own) - {"warmup"}
-        if more:
+        if more := set(own) - {"warmup"}:
             raise Wrong(
                 f"group {group!r} changes {', '.join(sorted(more))} too: only its warmup should differ."
             )
@@ -174,22 +146,21 @@ CLAIMS = {
     "f": "With the steps of W_q and W_k bounded, shocked runs on text end better, but not as well as "
     "with warmup and no bound.",
 }
-"""What one could read into the table of controls; some of it is there."""
+"""Claims that one might draw from the table of controls; some hold."""
 
-_CONTRADICTED = {
-    "b": "b: look at “no warmup for all but W_q, W_k”: it ends as badly as no warmup at all.",
-    "c": "c: look at “no warmup at all, QK-norm”: it ends worse than uniform attention.",
-    "e": "e: look at recall, where the same shock does no harm at all.",
-}
-_MISSED = {
-    "a": "a is missing: look at “no warmup for W_q, W_k only”; all else is warmed up there.",
-    "d": "d is missing: compare “no warmup for W_q, W_k only” with “uniform attention, warmup”.",
-    "f": "f is missing: compare “no warmup for W_q, W_k only” with the same, bounded, and with warmup.",
+_SUPPORTED = "adf"
+_EVIDENCE = {
+    "a": "look at “no warmup for W_q, W_k only”; all else is warmed up there.",
+    "b": "look at “no warmup for all but W_q, W_k”: it ends as badly as no warmup at all.",
+    "c": "look at “no warmup at all, QK-norm”: it ends worse than uniform attention.",
+    "d": "compare “no warmup for W_q, W_k only” with “uniform attention, warmup”.",
+    "e": "look at recall, where the same shock does no harm at all.",
+    "f": "compare “no warmup for W_q, W_k only” with the same, bounded, and with warmup.",
 }
 
 
 @checker("What the table supports")
 def check_claims(answer: Any) -> str:
     """The letters of the claims in `CLAIMS` that the controls support."""
-    judge_claims(answer, CLAIMS, _CONTRADICTED, _MISSED)
+    judge_claims(answer, CLAIMS, _SUPPORTED, _EVIDENCE)
     return "one cause shown by a single change, three tempting generalisations refused."

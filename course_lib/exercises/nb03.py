@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from course_lib.exercises.checking import Array, Diagnosis, Wrong, call, checker, close, diagnose, numbers
+from course_lib.exercises.checking import Array, Wrong, call, checker, judge_numbers, numbers
 from course_lib.probes import entropy_floor
 
 # --- spectral energy concentration --------------------------------------------------------------
@@ -16,30 +16,22 @@ def _sec(sigma: Array, s: int) -> float:
     return float(energy[:s].sum() / energy.sum())
 
 
-_SEC_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda v, s: np.sort(v)[::-1][:s].sum() / v.sum(),
-        "is it made of σ², or of σ? Energy is the square of a singular value.",
-    ),
-    (lambda v, s: (np.sort(v)[::-1][:s] ** 2).sum(), "is it divided by the whole energy Σσ²?"),
-    (lambda v, s: _sec(v, s) ** 0.5, "is there a root too many? It is a share of the energy, not of a norm."),
-    (lambda v, s: 1 - _sec(v, s), "this is what the *other* directions hold: 1 − SEC(s)."),
-    (lambda v, s: _sec(v, s - 1), "one direction is missing: SEC(s) takes the first s of them."),
-    (lambda v, s: _sec(v, s + 1), "one direction too many: SEC(s) takes the first s of them."),
-    (lambda v, s: 1 / _sec(v, 1), "that is the stable rank, ‖·‖²/σ₁²."),
-    (
-        lambda v, s: (np.sort(v)[::-1][:s] ** 2).mean() / (v**2).mean(),
-        "a mean over a mean? Expected a sum over a sum.",
-    ),
-    (
-        lambda v, s: (np.sort(v)[:s] ** 2).sum() / (v**2).sum(),
-        "these are the *smallest* s: the first directions are the strongest.",
-    ),
-    (
-        lambda v, s: (v[:s] ** 2).sum() / (v**2).sum(),
-        "the values do not come in order here: sort them, the largest first.",
-    ),
-)
+def _sec_mistakes(v: Array, s: int) -> dict[str, Any]:
+    ordered, whole, right = np.sort(v)[::-1], (v**2).sum(), _sec(v, s)
+    energy = (ordered[:s] ** 2).sum()
+    return {
+        "is it made of σ², or of σ? Energy is the square of a singular value.": ordered[:s].sum() / v.sum(),
+        "is it divided by the whole energy Σσ²?": energy,
+        "is there a root too many? It is a share of the energy, not of a norm.": right**0.5,
+        "this is what the *other* directions hold: 1 − SEC(s).": 1 - right,
+        "one direction is missing: SEC(s) takes the first s of them.": _sec(v, s - 1),
+        "one direction too many: SEC(s) takes the first s of them.": _sec(v, s + 1),
+        "that is the stable rank, ‖·‖²/σ₁².": 1 / _sec(v, 1),
+        "a mean over a mean? Expected a sum over a sum.": energy / s / (whole / len(v)),
+        "these are the *smallest* s: the first directions are the strongest.": (ordered[::-1][:s] ** 2).sum()
+        / whole,
+        "the values do not come in order here: sort them, the largest first.": (v[:s] ** 2).sum() / whole,
+    }
 
 
 @checker("Spectral energy concentration")
@@ -49,28 +41,32 @@ def check_sec(answer: Any) -> str:
     shuffled = ordered[[2, 0, 4, 3, 1]]
     for values, s in ((ordered, 2), (ordered, 5), (shuffled, 2)):
         given = numbers(call(answer, values, s), (), "SEC of one spectrum")
-        if not close(given, _sec(values, s)):
-            known = diagnose(_SEC_MISTAKES, (values, s), given)
-            default = (
-                f"for σ = {values.tolist()}, s = {s}, it gives {given:.3f}: expected {_sec(values, s):.3f}."
-            )
-            raise Wrong(known or default)
+        right = _sec(values, s)
+        otherwise = f"for σ = {values.tolist()}, s = {s}, it gives {given:.3f}: expected {right:.3f}."
+        judge_numbers(given, right, _sec_mistakes, (values, s), otherwise)
     return "between s/n, for a flat spectrum, and 1."
 
 
 # --- the gradient of W_qᵀW_k --------------------------------------------------------------------
 
-_GRADIENT_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda x, g: x @ g.T @ x.T,
-        "this is the transpose, X Gᵀ Xᵀ: a row of P is a query, and so is a row of G.",
-    ),
-    (lambda x, g: x @ x.T, "is the gradient of the scores in it? This is XXᵀ alone."),
-    (lambda x, g: x @ (g + g.T) @ x.T, "M occurs once in P = XᵀMX: one term, without its transpose."),
-    (lambda x, g: -x @ g @ x.T, "is there a minus too many? The gradient points uphill."),
-    (lambda x, g: x @ g @ x.T / x.shape[1], "a mean over the tokens? Each entry of P counts in full."),
-    (lambda x, g: x @ g @ x.T / np.sqrt(x.shape[0]), "no factor 1/√d here: P is XᵀMX itself."),
-)
+
+def _gradient_mistakes(x: Array, g: Array) -> dict[str, Array]:
+    right = x @ g @ x.T
+    return {
+        "this is the transpose, X Gᵀ Xᵀ: a row of P is a query, and so is a row of G.": right.T,
+        "is the gradient of the scores in it? This is XXᵀ alone.": x @ x.T,
+        "M occurs once in P = XᵀMX: one term, without its transpose.": right + right.T,
+        "is there a minus too many? The gradient points uphill.": -right,
+        "a mean over the tokens? Each entry of P counts in full.": right / x.shape[1],
+        "no factor 1/√d here: P is XᵀMX itself.": right / np.sqrt(x.shape[0]),
+    }
+
+
+_SHAPES = {
+    (25,): "as many numbers as M has, but in one row: bring them to the shape of M, (5, 5).",
+    (3, 3): "it has the shape of P, (3, 3): expected that of M, (5, 5). Which side of G does X belong on?",
+    (9, 25): "this is the Jacobian itself: multiply its transpose by vec(G), in the shape of M.",
+}
 
 
 @checker("The gradient of the product")
@@ -78,22 +74,10 @@ def check_product_gradient(answer: Any) -> str:
     """A function (X (d, T), G = ∂L/∂P (T, T)) → ∂L/∂M (d, d) of P = XᵀMX."""
     generator = np.random.default_rng(0)
     x, g = generator.normal(size=(5, 3)), generator.normal(size=(3, 3))
-    given = call(answer, x, g)
-    flat = np.asarray(given.detach() if isinstance(given, torch.Tensor) else given, dtype=object)
-    if flat.shape == (25,):
-        raise Wrong("as many numbers as M has, but in one row: bring them to the shape of M, (5, 5).")
-    if flat.shape == (3, 3):
-        raise Wrong(
-            "it has the shape of P, (3, 3): expected that of M, (5, 5). Which side of G does X belong on?"
-        )
-    if flat.shape == (9, 25):
-        raise Wrong("this is the Jacobian itself: multiply its transpose by vec(G), in the shape of M.")
-    array = numbers(given, (5, 5), "the gradient for d = 5 and 3 tokens")
-    if not close(array, x @ g @ x.T):
-        raise Wrong(
-            diagnose(_GRADIENT_MISTAKES, (x, g), array)
-            or f"its first entry is {array[0, 0]:.3f}: expected {(x @ g @ x.T)[0, 0]:.3f}."
-        )
+    given = numbers(call(answer, x, g), (5, 5), "the gradient for d = 5 and 3 tokens", _SHAPES)
+    right = x @ g @ x.T
+    otherwise = f"its first entry is {given[0, 0]:.3f}: expected {right[0, 0]:.3f}."
+    judge_numbers(given, right, _gradient_mistakes, (x, g), otherwise)
     return "X G Xᵀ: whatever the loss wants, it has to pass through X twice."
 
 
@@ -101,33 +85,30 @@ def check_product_gradient(answer: Any) -> str:
 
 
 def _entropies(gap: float, n: int) -> Array:
-    """Entropy in nats with k = 1 … n − 1 scores at the top and the others `gap` below."""
+    """Entropies (n − 1,) in nats if k = 1 … n − 1 scores are at the top and the others `gap` below."""
     k = np.arange(1, n)
     z = k + (n - k) * np.exp(-gap)
     return np.asarray(np.log(z) + gap * (n - k) * np.exp(-gap) / z, dtype=np.float64)
 
 
-_FLOOR_MISTAKES: tuple[Diagnosis, ...] = (
-    (
-        lambda gap, n: _entropies(gap, n)[0] / np.log(n),
-        "is k = 1 always the worst? Of scores close together, half at the top is worse. Try every k.",
-    ),
-    (lambda gap, n: _entropies(gap, n).min(), "is it divided by log n?"),
-    (lambda gap, n: _entropies(gap, n)[0], "only k = 1 is tried, and it is not divided by log n."),
-    (lambda gap, n: _entropies(gap, n).max() / np.log(n), "this is the largest over k: expected the least."),
-    (
-        lambda gap, n: _entropies(gap, n).mean() / np.log(n),
-        "this is a mean over k: the floor is the least of them.",
-    ),
-    (
-        lambda gap, n: np.log(np.arange(1, n) + (n - np.arange(1, n)) * np.exp(-gap)).min() / np.log(n),
-        "is the second term in it? log Z alone is not the entropy: add what the lower scores cost.",
-    ),
-    (
-        lambda gap, n: _entropies(gap, n)[n // 2 - 1] / np.log(n),
-        "is k = n/2 always the worst? If scores lie far apart, one at the top is worse. Try every k.",
-    ),
-)
+def _floor_mistakes(gap: float, n: int) -> dict[str, Any]:
+    h, log_n, k = _entropies(gap, n), np.log(n), np.arange(1, n)
+    return {
+        "is k = 1 always the worst? Of scores close together, half at the top is worse. Try every k.": h[0]
+        / log_n,
+        "is it divided by log n?": h.min(),
+        "only k = 1 is tried, and it is not divided by log n.": h[0],
+        "this is the largest over k: expected the least.": h.max() / log_n,
+        "this is a mean over k: the floor is the least of them.": h.mean() / log_n,
+        "is the second term in it? log Z alone is not the entropy: add what the lower scores cost.": np.log(
+            k + (n - k) * np.exp(-gap)
+        ).min()
+        / log_n,
+        "is k = n/2 always the worst? If scores lie far apart, one at the top is worse. Try every k.": h[
+            n // 2 - 1
+        ]
+        / log_n,
+    }
 
 
 @checker("The least entropy of a row")
@@ -138,7 +119,6 @@ def check_floor(answer: Any) -> str:
         given = numbers(call(answer, gap, n), (), "the floor for one gap")
         if np.isnan(given):
             raise Wrong(f"it is NaN for gap {gap:g} and n = {n}.")
-        if not close(given, right):
-            known = diagnose(_FLOOR_MISTAKES, (gap, n), given)
-            raise Wrong(known or f"for gap {gap:g} and n = {n} it gives {given:.3f}: expected {right:.3f}.")
+        otherwise = f"for gap {gap:g} and n = {n} it gives {given:.3f}: expected {right:.3f}."
+        judge_numbers(given, right, _floor_mistakes, (gap, n), otherwise)
     return "1 for equal scores, and towards 0 like gap · e^−gap when they lie far apart."

@@ -148,22 +148,21 @@ CARRIER_CLAIMS = {
     "e": "On text, too, bounding the steps of W_q and W_k alone saves a run without warmup.",
     "f": "On copy, embeddings can be shocked at ten times the learning rate and the run still learns.",
 }
-"""What one could read into the table of surgery; some of it is there."""
+"""Claims that one might draw from the table of surgery; some hold."""
 
-_CONTRADICTED = {
-    "b": "b: look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
-    "d": "d: look at put-back-all-but of qk: those runs end far from where put-back of qk does.",
-    "e": "e: look at “bounded alone” of W_q, W_k on live: those runs stay above the bigram line.",
-}
-_MISSED = {
-    "a": "a is missing: look at “bounded alone” of W_q, W_k on copy.",
-    "c": "c is missing: look at put-back of qk on copy.",
-    "f": "f is missing: look at “shocked, lr × 10” of the embeddings on copy.",
+_SUPPORTED = "acf"
+_EVIDENCE = {
+    "a": "look at “bounded alone” of W_q, W_k on copy.",
+    "b": "look at “shocked, lr × 1” of W_q, W_k: those runs learn. It takes three times the rate.",
+    "c": "look at put-back of qk on copy.",
+    "d": "look at put-back-all-but of qk: those runs end far from where put-back of qk does.",
+    "e": "look at “bounded alone” of W_q, W_k on live: those runs stay above the bigram line.",
+    "f": "look at “shocked, lr × 10” of the embeddings on copy.",
 }
 
 
 @checker("Who carries the crash")
 def check_carriers(answer: Any) -> str:
     """The letters of the claims in `CARRIER_CLAIMS` that the surgery supports."""
-    judge_claims(answer, CARRIER_CLAIMS, _CONTRADICTED, _MISSED)
+    judge_claims(answer, CARRIER_CLAIMS, _SUPPORTED, _EVIDENCE)
     return "on copy W_q and W_k carry the crash; on text it is not theirs alone."

@@ -13,9 +13,8 @@ from course_lib.exercises.checking import (
     Wrong,
     call,
     checker,
-    close,
     judge_cases,
-    known_word,
+    judge_numbers,
     numbers,
 )
 from course_lib.extras import pandas as pd
@@ -40,32 +39,27 @@ _LAST_STEP = {
     "blocks.1.mlp.weight": _report(False),
 }
 _SHARE = 6 / 10
-_SHARE_MISTAKES = (
-    (3 / 6, "it counts parameters of which any part was cut: a fused q, k, v holds three matrices."),
-    (2 / 6, "it counts parameters of which every part was cut: a fused q, k, v holds three matrices."),
-    (
-        (2 / 3 + 1 + 1) / 6,
-        "it takes a mean of means: a fused q, k, v holds three matrices, and counts for three.",
-    ),
-    (4 / 10, "that is the share of the matrices that were *not* cut."),
-    (6.0, "that is how many were cut: divide by how many matrices there are."),
-    (6 / 6, "the cut ones are counted by matrices, all of them by parameters: 10 matrices in 6 parameters."),
-    (3 / 10, "the cut ones are counted by parameters, all of them by matrices."),
-)
+_SHARE_MISTAKES = {
+    "it counts parameters of which any part was cut: a fused q, k, v holds three matrices.": 3 / 6,
+    "it counts parameters of which every part was cut: a fused q, k, v holds three matrices.": 2 / 6,
+    "it takes a mean of means: a fused q, k, v holds three matrices, and counts for three.": (2 / 3 + 1 + 1)
+    / 6,
+    "that is the share of the matrices that were *not* cut.": 4 / 10,
+    "that is how many were cut: divide by how many matrices there are.": 6.0,
+    "the cut ones are counted by matrices, all of them by parameters: 10 matrices in 6 parameters.": 6 / 6,
+    "the cut ones are counted by parameters, all of them by matrices.": 3 / 10,
+}
 
 
 @checker("The share that was cut")
 def check_share_cut(answer: Any) -> str:
     """A function (`optimizer.last_step`) → share of the bounded matrices whose learning rate was cut."""
-    given = float(numbers(call(answer, _LAST_STEP), (), "the share"))
-    if not close(given, _SHARE):
-        for value, message in _SHARE_MISTAKES:
-            if close(given, value):
-                raise Wrong(message)
-        raise Wrong(f"of 10 matrices 6 were cut, and it gives {given:.3f}: expected {_SHARE}.")
-    single = float(numbers(call(answer, {"w": _report(True), "v": _report(False)}), (), "the share"))
-    if not close(single, 0.5):
-        raise Wrong(f"of two matrices one was cut, and it gives {single:.3f}: expected 0.5.")
+    given = numbers(call(answer, _LAST_STEP), (), "the share")
+    otherwise = f"of 10 matrices 6 were cut, and it gives {given:.3f}: expected {_SHARE}."
+    judge_numbers(given, _SHARE, lambda: _SHARE_MISTAKES, (), otherwise)
+    single = numbers(call(answer, {"w": _report(True), "v": _report(False)}), (), "the share")
+    otherwise = f"of two matrices one was cut, and it gives {single:.3f}: expected 0.5."
+    judge_numbers(single, 0.5, dict, (), otherwise)
     return "near 1 for a long time: τ holds the run back. 0 from the start: it does nothing."
 
 
@@ -191,36 +185,33 @@ REMEDIES = ("bound the steps", "raise tau", "leave it alone", "look elsewhere")
 
 _RIGHT = {"A": "bound the steps", "B": "raise tau", "C": "leave it alone", "D": "look elsewhere"}
 _WHY = {
-    (
-        "A",
-        "look elsewhere",
-    ): "A: a step three times as large as its matrix, then sharp attention of low rank. Start there.",
-    (
-        "A",
-        "leave it alone",
-    ): "A has not learnt and is sharp with a low rank: it will not come back by itself.",
-    ("A", "raise tau"): "A has no bound: there is no τ to raise.",
-    ("B", "bound the steps"): "B is bounded already: every matrix is still cut in the last step.",
-    ("B", "leave it alone"): "B is still cut everywhere in the last step: left alone, it stays as slow.",
-    (
-        "B",
-        "look elsewhere",
-    ): "B is still cut everywhere in the last step, with a τ of 0.005: look no further yet.",
-    ("C", "bound the steps"): "C has learnt: it is sharp because it is right. Its steps are bounded already.",
-    ("C", "raise tau"): "C has learnt, and next to nothing is cut any more: τ is not in its way.",
-    ("C", "look elsewhere"): "C has learnt: low entropy with a high rank is no illness.",
-    ("D", "bound the steps"): "D is bounded, its steps were small, and its attention is well.",
-    ("D", "raise tau"): "D: nothing is cut, so that a larger τ would change nothing.",
-    ("D", "leave it alone"): "D has not learnt.",
+    "A": {
+        "look elsewhere": "A: a step three times as large as its matrix, then sharp attention of low rank. "
+        "Start there.",
+        "leave it alone": "A has not learnt and is sharp with a low rank: it will not come back by itself.",
+        "raise tau": "A has no bound: there is no τ to raise.",
+    },
+    "B": {
+        "bound the steps": "B is bounded already: every matrix is still cut in the last step.",
+        "leave it alone": "B is still cut everywhere in the last step: left alone, it stays as slow.",
+        "look elsewhere": "B is still cut everywhere in the last step, with a τ of 0.005: "
+        "look no further yet.",
+    },
+    "C": {
+        "bound the steps": "C has learnt: it is sharp because it is right. Its steps are bounded already.",
+        "raise tau": "C has learnt, and next to nothing is cut any more: τ is not in its way.",
+        "look elsewhere": "C has learnt: low entropy with a high rank is no illness.",
+    },
+    "D": {
+        "bound the steps": "D is bounded, its steps were small, and its attention is well.",
+        "raise tau": "D: nothing is cut, so that a larger τ would change nothing.",
+        "leave it alone": "D has not learnt.",
+    },
 }
 
 
 @checker("First aid")
 def check_first_aid(answer: Any) -> str:
     """A dictionary run → remedy for `PATIENTS`."""
-    judge_cases(answer, _RIGHT, _remedy, _WHY, "remedy")
+    judge_cases(answer, _RIGHT, REMEDIES, _WHY, "remedy")
     return "the steps first, then τ, and attention only where it is ill."
-
-
-def _remedy(value: Any) -> str:
-    return known_word(value, REMEDIES, f"{value!r} is no remedy: expected one of {', '.join(REMEDIES)}.")

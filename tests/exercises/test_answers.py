@@ -24,7 +24,7 @@ from course_lib.exercises import (
     check_warmup,
 )
 from course_lib.exercises.nb00 import _RIGHT
-from course_lib.exercises.nb02 import _MISSED
+from course_lib.exercises.nb02 import _SUPPORTED
 from course_lib.models import GROUPS
 from course_lib.probes import uniform_rank
 from course_lib.runs import Record, judge, preset
@@ -445,7 +445,7 @@ def test_the_claims_called_supported_are_those_that_the_recorded_runs_support():
         "f": warm.max() < bounded.min() and bounded.max() < shocked.min(),
     }
     assert set(true) == set(CLAIMS)
-    assert {letter for letter, holds in true.items() if holds} == set(_MISSED)
+    assert {letter for letter, holds in true.items() if holds} == set(_SUPPORTED)
 
 
 def test_every_recorded_run_can_be_made_again_from_its_row():

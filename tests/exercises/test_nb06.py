@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.exercises.nb06 import _CASES, _MAP_MISTAKES, _TAMED_MISTAKES, check_patch_map, check_tamed
+from course_lib.exercises.nb06 import check_patch_map, check_tamed
 
 
 def assert_names(result, words):
@@ -107,9 +107,19 @@ def test_gaps_are_not_yet_answers(check):
 
 
 def test_no_two_mistakes_are_taken_for_each_other():
-    from course_lib.exercises.nb06 import _attention, _patch_map
+    from course_lib.exercises.nb06 import (
+        _CASES,
+        _attention,
+        _map_mistakes,
+        _patch_map,
+        _tamed,
+        _tamed_mistakes,
+    )
 
-    maps = [tuple(np.asarray(f(_attention())).ravel().round(6)) for f, _ in _MAP_MISTAKES]
+    results = [
+        r for made in _map_mistakes(_attention()).values() for r in (made if type(made) is tuple else [made])
+    ]
+    maps = [tuple(r.ravel().round(6)) for r in results]
     assert len({*maps, tuple(_patch_map(_attention()).ravel().round(6))}) == len(maps) + 1
-    answers = [tuple(bool(f(o, r)) for _, o, r, _ in _CASES) for f, _ in _TAMED_MISTAKES]
-    assert len({*answers, tuple(tamed for *_, tamed in _CASES)}) == len(answers) + 1
+    answers = list(zip(*(_tamed_mistakes(*case).values() for case in _CASES), strict=True))
+    assert len({*answers, tuple(_tamed(*case) for case in _CASES)}) == len(answers) + 1

@@ -122,7 +122,7 @@ def test_every_wrong_remedy_is_named():
     assert list(_RIGHT) == list(PATIENTS.index)
     for run in _RIGHT:
         for remedy in set(REMEDIES) - {_RIGHT[run]}:
-            assert_names(check_first_aid({**_RIGHT, run: remedy}), _WHY[run, remedy])
+            assert_names(check_first_aid({**_RIGHT, run: remedy}), _WHY[run][remedy])
     assert_names(check_first_aid({**_RIGHT, "A": "pray"}), "is no remedy")
     assert_names(check_first_aid({**_RIGHT, "D": ...}), "D has no remedy")
     assert_names(check_first_aid("bound"), "expected a dictionary")
