@@ -234,12 +234,18 @@ def judge_table(
     return next(i for i, case in enumerate(cases) if given[i] != right(*case))
 
 
-def letters(answer: Any, choices: Iterable[str]) -> set[str]:
-    """The letters of an answer such as {"a", "c"}, upper or lower case, in any collection.
+def judge_claims(answer: Any, claims: Mapping[str, str], supported: str, evidence: Mapping[str, str]) -> None:
+    """Whether an answer has the letters of the `supported` claims, and no others.
+
+    Args:
+        answer: letters such as {"a", "c"}, upper or lower case, in any collection.
+        claims: letter → claim.
+        supported: the letters of the claims that hold.
+        evidence: letter → what shows or refutes the claim.
 
     Raises:
-        NotYet: there are none.
-        Wrong: the answer has no letters, or one that is not among the choices.
+        NotYet: there is no answer.
+        Wrong: this is no collection of the claims' letters, or it has a letter too many, or lacks one.
     """
     if not isinstance(answer, Iterable):
         raise Wrong("expected letters, such as {'a', 'b'}.")
@@ -247,26 +253,8 @@ def letters(answer: Any, choices: Iterable[str]) -> set[str]:
     given -= {"", "…", "...", ",", "."}
     if not given:
         raise NotYet
-    unknown = sorted(given - set(choices))
-    if unknown:
-        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(choices)}.")
-    return given
-
-
-def judge_claims(answer: Any, claims: Mapping[str, str], supported: str, evidence: Mapping[str, str]) -> None:
-    """Whether an answer has the letters of the `supported` claims, and no others.
-
-    Args:
-        answer: letters, in any collection.
-        claims: letter → claim.
-        supported: the letters of the claims that hold.
-        evidence: letter → what shows or refutes the claim.
-
-    Raises:
-        NotYet: there is no answer.
-        Wrong: a claim is wrongly included, or one is missing.
-    """
-    given = letters(answer, claims)
+    if unknown := sorted(given - set(claims)):
+        raise Wrong(f"{unknown[0]!r} is no claim: expected letters from a to {max(claims)}.")
     if wrong := sorted(given - set(supported)):
         raise Wrong(f"{wrong[0]}: {evidence[wrong[0]]}")
     if missing := sorted(set(supported) - given):

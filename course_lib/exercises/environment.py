@@ -1,4 +1,4 @@
-"""Is everything there that the course needs? One line each, with what to do where it is not."""
+"""Check that the course has what it needs; one line each, with a remedy where something is missing."""
 
 import importlib
 import sys
@@ -16,32 +16,21 @@ _INSTALL = "run `make lab` in the course's folder, or `pip install -e '.[lab]'`"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One thing that was looked at."""
-
-    ok: bool
-    what: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"✓ {self.what}" if self.ok else f"✗ {self.what}: {self.remedy}"
-
-
-@dataclass(frozen=True)
 class Environment:
     """What was found, as text and as a list in a notebook."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[str, ...]
+    """One for each thing that was looked at: "✓ what", or "✗ what: remedy"."""
 
     @property
     def ok(self) -> bool:
-        return all(line.ok for line in self.lines)
+        return all(line.startswith("✓") for line in self.lines)
 
     def __repr__(self) -> str:
-        return "\n".join(map(str, self.lines))
+        return "\n".join(self.lines)
 
     def _repr_html_(self) -> str:
-        return "<br>".join(escape(str(line)) for line in self.lines)
+        return "<br>".join(map(escape, self.lines))
 
 
 def check_environment() -> Environment:
@@ -49,40 +38,42 @@ def check_environment() -> Environment:
     return Environment((_python(), _torch(), _threads(), _packages(), _text()))
 
 
-def _python() -> Line:
+def _line(ok: bool, what: str, remedy: str) -> str:
+    return f"✓ {what}" if ok else f"✗ {what}: {remedy}"
+
+
+def _python() -> str:
     lowest, highest = (".".join(map(str, v)) for v in _PYTHON)
     ok = _PYTHON[0] <= sys.version_info[:2] <= _PYTHON[1]
     found = ".".join(map(str, sys.version_info[:3]))
-    return Line(ok, f"Python {found}", f"expected {lowest} to {highest}; {_INSTALL}")
+    return _line(ok, f"Python {found}", f"expected {lowest} to {highest}; {_INSTALL}")
 
 
-def _torch() -> Line:
+def _torch() -> str:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     remedy = f"expected {'.'.join(map(str, _TORCH))} or newer; {_INSTALL}"
-    return Line(version >= _TORCH, f"torch {torch.__version__}", remedy)
+    return _line(version >= _TORCH, f"torch {torch.__version__}", remedy)
 
 
-def _threads() -> Line:
-    # More threads than cores slow each other down, so this is set right rather than complained of.
+def _threads() -> str:
+    # More threads than cores slow each other down, so this sets the number instead of reporting it.
     threads, cores = use_available_cores(), available_cores()
-    return Line(True, f"{threads} torch thread{'s' * (threads > 1)} on {cores} core{'s' * (cores > 1)}")
+    return f"✓ {threads} torch thread{'s' * (threads > 1)} on {cores} core{'s' * (cores > 1)}"
 
 
-def _packages() -> Line:
+def _packages() -> str:
+    names = ("ipywidgets", "bqplot", "matplotlib")
     missing = []
-    for name in ("ipywidgets", "bqplot", "matplotlib"):
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
-    if missing:
-        return Line(False, f"{', '.join(missing)} not found", _INSTALL)
-    return Line(True, "ipywidgets, bqplot, matplotlib")
+    return _line(False, f"{', '.join(missing)} not found", _INSTALL) if missing else f"✓ {', '.join(names)}"
 
 
-def _text() -> Line:
+def _text() -> str:
     try:
-        text = load_text()
+        return f"✓ King James text, {len(load_text()):,} characters, SHA-256 as expected"
     except ValueError as error:
-        return Line(False, "the course's text", str(error))
-    return Line(True, f"King James text, {len(text):,} characters, SHA-256 as expected")
+        return f"✗ the course's text: {error}"

@@ -19,8 +19,6 @@ from course_lib.exercises.checking import (
 from course_lib.probes import attention_rank, entropy, uniform_rank
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 
-# --- softmax ------------------------------------------------------------------------------------
-
 
 def _softmax(z: Array, t: float) -> Array:
     e = np.exp((z - z.max()) / t)
@@ -67,9 +65,6 @@ def check_softmax(answer: Any) -> str:
     return "and it holds for large scores too."
 
 
-# --- entropy ------------------------------------------------------------------------------------
-
-
 def _nats(a: Array) -> float:
     seen = a[a > 0]
     return float(-(seen * np.log(seen)).sum())
@@ -112,9 +107,6 @@ def check_entropy(answer: Any) -> str:
     if not close(given[3], 0.0):
         raise Wrong(f"a one-hot row gives {given[3]:.3f}: expected 0.")
     return "1 for a uniform row, 0 for a one-hot row, whatever the number of keys."
-
-
-# --- effective rank -----------------------------------------------------------------------------
 
 
 def _shares(values: Array) -> Array:
@@ -161,8 +153,6 @@ def check_effective_rank(answer: Any) -> str:
         raise Wrong(f"a map with three singular values 1 and three 0 gives {zeros:.3f}: expected 3.")
     return "identity gives n, a matrix of equal rows gives 1, and everything else lies between."
 
-
-# --- two maps -----------------------------------------------------------------------------------
 
 MAP_TOKENS = 16
 """Queries and keys of the maps that the reader builds."""

@@ -18,8 +18,6 @@ from course_lib.models import GROUPS
 from course_lib.runs import RunConfig, preset
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 
-# --- a rule for verdicts ------------------------------------------------------------------------
-
 _NAMES = ("healthy", "benign collapse", "malignant collapse", "stalled")
 _CASES = tuple(product((True, False), (0.02, 0.24, 0.26, 0.9), (0.4, 0.95, 1.05, 2.1)))
 
@@ -79,8 +77,6 @@ def check_rule(answer: Any) -> str:
     )
 
 
-# --- a control ----------------------------------------------------------------------------------
-
 _WARMUP = 100
 _SHOCKED = "mlp"
 
@@ -134,8 +130,6 @@ def _check_warmups(config: RunConfig) -> None:
     if any(steps != _WARMUP for group, steps in warmup.items() if group != _SHOCKED):
         raise Wrong(f"the arm to compare with has warmup={_WARMUP}: the other groups need the same.")
 
-
-# --- claims -------------------------------------------------------------------------------------
 
 CLAIMS = {
     "a": "Leaving out the warmup of W_q and W_k alone is enough to wreck a run on text.",

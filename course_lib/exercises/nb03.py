@@ -8,8 +8,6 @@ import torch
 from course_lib.exercises.checking import Array, Wrong, call, checker, judge_numbers, numbers
 from course_lib.probes import entropy_floor
 
-# --- spectral energy concentration --------------------------------------------------------------
-
 
 def _sec(sigma: Array, s: int) -> float:
     energy = np.sort(sigma)[::-1] ** 2
@@ -47,9 +45,6 @@ def check_sec(answer: Any) -> str:
     return "between s/n, for a flat spectrum, and 1."
 
 
-# --- the gradient of W_qᵀW_k --------------------------------------------------------------------
-
-
 def _gradient_mistakes(x: Array, g: Array) -> dict[str, Array]:
     right = x @ g @ x.T
     return {
@@ -79,9 +74,6 @@ def check_product_gradient(answer: Any) -> str:
     otherwise = f"its first entry is {given[0, 0]:.3f}: expected {right[0, 0]:.3f}."
     judge_numbers(given, right, _gradient_mistakes, (x, g), otherwise)
     return "X G Xᵀ: whatever the loss wants, it has to pass through X twice."
-
-
-# --- the least entropy of a row -----------------------------------------------------------------
 
 
 def _entropies(gap: float, n: int) -> Array:

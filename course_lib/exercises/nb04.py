@@ -1,5 +1,6 @@
 """Exercises of notebook 04: the rule of the bound, power iteration, AdamW² by hand, what Weyl promises."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,9 +22,6 @@ from course_lib.exercises.checking import (
 from course_lib.extras import pandas as pd
 from course_lib.optim import AdamW2, bounded_parameters
 from course_lib.runs import Run, RunConfig
-from course_lib.studies.circle import next_loss
-
-# --- the rule -----------------------------------------------------------------------------------
 
 
 def _rule_mistakes(lr: float, tau: float, w: float, u: float) -> dict[str, float]:
@@ -63,8 +61,6 @@ def check_allowed_lr(answer: Any) -> str:
     return "α = min(lr, τ σ₁(W)/σ₁(ΔW)): all that AdamW² adds to AdamW."
 
 
-# --- power iteration ----------------------------------------------------------------------------
-
 _TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
 _MATRIX = _TURN @ np.diag([3.0, 2.5, 0.5]) @ np.roll(np.eye(3), 1, axis=1)
 _START = np.array([1.0, 1.0, 1.0]) / np.sqrt(3)
@@ -79,26 +75,20 @@ def _power(w: Array, v: Array, iterations: int) -> float:
 
 
 def _power_mistakes(w: Array, start: Array, iterations: int) -> dict[str, Any]:
-    plain, long, square = start, start, 0.0
+    norm, plain, long = np.linalg.norm, start, start
     for _ in range(iterations):
-        plain = w @ plain / np.linalg.norm(w @ plain)
-        long = w.T @ (w @ (long / np.linalg.norm(long)))
-        square = float(np.linalg.norm(long))
+        plain = w @ plain / norm(w @ plain)
+        long = w.T @ (w @ (long / norm(long)))
+    squares = (_power(w, start, iterations) ** 2, norm(long))
+    by_w_alone = norm(w @ plain)
+    unscaled = norm(np.linalg.matrix_power(w.T @ w, iterations) @ start)
     return {
-        "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.": (
-            _power(w, start, iterations) ** 2,
-            square,
-        ),
-        "it multiplies by W alone, which leads to eigenvectors: singular vectors need WᵀW.": np.linalg.norm(
-            w @ plain
-        ),
+        "this is σ₁²: the length of WᵀWv grows by the square. Take the root, or the length of Wv.": squares,
+        "it multiplies by W alone, which leads to eigenvectors: singular vectors need WᵀW.": by_w_alone,
         "more iterations change nothing. Is the new vector used in the next one?": _power(w, start, 0),
-        "exact, so there is an SVD in it: "
-        "expected what so many iterations give from this start.": np.linalg.norm(w, 2),
-        "it grows with every iteration: bring the vector back to length 1 each time.": np.linalg.norm(
-            np.linalg.matrix_power(w.T @ w, iterations) @ start
-        ),
-        "this is the Frobenius norm, an upper bound: no vector in it.": np.linalg.norm(w),
+        "exact, so there is an SVD in it: expected what so many iterations give from this start.": norm(w, 2),
+        "it grows with every iteration: bring the vector back to length 1 each time.": unscaled,
+        "this is the Frobenius norm, an upper bound: no vector in it.": norm(w),
     }
 
 
@@ -125,23 +115,21 @@ def check_power_iteration(answer: Any) -> str:
     return "from below, and the faster, the further σ₂ is from σ₁."
 
 
-# --- AdamW² by hand -----------------------------------------------------------------------------
-
 SETTINGS: dict[str, Any] = {"tau": 0.05, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": 0.5}
-"""Of the check: ε and decay so large that it shows where they stand."""
+"""AdamW²'s settings in the check: ε and decay are so large that a misplaced one shows."""
 _STEPS = 8
 _LRS = (0.2, 0.02)
-"""At the first every step is cut, at the second none."""
+"""Every step is cut at the first, and none at the second."""
 
 
 def _variant(lr: float, mistake: str = "") -> list[Tensor]:
-    """The weights of AdamW² after each step of the check, made with one mistake."""
+    """The weights after each step of the check, by AdamW² with one mistake."""
     tau, (beta1, beta2), eps, decay = SETTINGS.values()
     if mistake == "betas":
         beta1, beta2 = beta2, beta1
     w, gradients = _problem()
     m, v = torch.zeros_like(w), torch.zeros_like(w)
-    norm = torch.linalg.norm if mistake == "frobenius" else _sigma
+    norm = partial(torch.linalg.matrix_norm, ord="fro" if mistake == "frobenius" else 2)
     path = []
     for t, g in enumerate(gradients, 1):
         g = g + decay * w if mistake == "l2" else g
@@ -158,12 +146,8 @@ def _variant(lr: float, mistake: str = "") -> list[Tensor]:
     return path
 
 
-def _sigma(matrix: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(matrix, 2)
-
-
 def _problem() -> tuple[Tensor, Tensor]:
-    """A matrix, and the gradients of `_STEPS` steps: a drift, and noise."""
+    """A matrix (5, 4) and the gradients (`_STEPS`, 5, 4) of the check: a drift with noise."""
     generator = torch.Generator().manual_seed(1)
     draw = torch.randn(2 + _STEPS, 5, 4, generator=generator, dtype=torch.float64)
     return draw[0], draw[1] + 0.7 * draw[2:]
@@ -187,7 +171,7 @@ _STEP_MISTAKES = {
 
 
 def _by_library(lr: float) -> list[Tensor]:
-    """The same by `course_lib.AdamW2`."""
+    """The weights after each step of the check, by `course_lib.AdamW2`."""
     w, gradients = _problem()
     parameter = torch.nn.Parameter(w)
     optimizer = AdamW2([parameter], lr=lr, **SETTINGS)
@@ -251,56 +235,42 @@ def check_adamw2(answer: Any) -> str:
 def _first_difference(given: list[Array], right: list[Tensor]) -> int:
     """The first step, from 1, after which weights differ; 0 if none does."""
     pairs = enumerate(zip(given, right, strict=True), 1)
-    # The library estimates σ₁, from vectors that span these small matrices: 1e-4 is what rounding leaves.
+    # The library estimates σ₁ from vectors that span these small matrices, so only rounding remains.
     return next((t for t, (a, b) in pairs if not close(a, b.numpy(), 1e-4)), 0)
 
 
 def step_for_step(step: Any, config: RunConfig, steps: int) -> pd.DataFrame:
     """Train one model twice from the same weights: the block matrices by `step`, and by `course_lib.AdamW2`.
 
-    All other parameters are left to plain AdamW in both.
+    AdamW² steps all other parameters like plain AdamW in both.
 
     Args:
-        step: as `check_adamw2` expects.
-        config: of a GPT, with optimizer="adamw2".
-        steps: to be made.
+        step: a function as `check_adamw2` expects it.
+        config: a GPT's, with optimizer="adamw2".
+        steps: how many to make.
 
     Returns:
         One row per step: the losses (nats) of both, and the largest difference of a bounded matrix, relative
         to its largest entry.
     """
+    config = replace(config, probe_every=0)
     library, by_hand = Run(config), Run(config)
-    bounded = {n: b.parameter for n, b in bounded_parameters(by_hand.model).items()}
-    free = {n: p for n, p in by_hand.model.named_parameters() if n not in bounded}
-    decay = config.weight_decay
-    norms = {n for n in free if "norm" in n}
-    groups = [
-        {"params": [free[n] for n in free if n not in norms], "weight_decay": decay},
-        {"params": [free[n] for n in norms], "weight_decay": 0.0},
-    ]
-    adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps)
+    theirs = dict(library.model.named_parameters())
+    bounded = {name: b.parameter for name, b in bounded_parameters(by_hand.model).items()}
     states: dict[str, dict[str, Any]] = {name: {} for name in bounded}
     rows = []
     for _ in range(steps):
         record = library.step()
-        loss = next_loss(by_hand)
-        by_hand.model.zero_grad()
-        loss.backward()
-        for group in adamw.param_groups:
-            group["lr"] = record.lr
-        adamw.step()
+        before = {name: p.detach().clone() for name, p in bounded.items()}
+        loss = by_hand.step().loss
+        settings = (record.lr, config.tau, config.betas, config.eps, config.weight_decay)
         with torch.no_grad():
             for name, p in bounded.items():
-                settings = (record.lr, config.tau, config.betas, config.eps, decay)
-                p.copy_(torch.as_tensor(step(p.detach().clone(), p.grad, states[name], *settings)))
-        by_hand.updates += 1
-        theirs = dict(library.model.named_parameters())
+                p.copy_(torch.as_tensor(step(before[name], p.grad, states[name], *settings)))
         off = max(((p - theirs[n]).abs().max() / theirs[n].abs().max()).item() for n, p in bounded.items())
-        rows.append({"yours": loss.item(), "course_lib.AdamW2": record.loss, "difference": off})
+        rows.append({"yours": loss, "course_lib.AdamW2": record.loss, "difference": off})
     return pd.DataFrame(rows).rename_axis("step")
 
-
-# --- what Weyl promises -------------------------------------------------------------------------
 
 PROMISES = {
     "a": "In one step σ₁(W) grows by no more than the share τ.",

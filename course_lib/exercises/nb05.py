@@ -17,8 +17,6 @@ from course_lib.exercises.checking import (
 )
 from course_lib.studies.sensitivity import lr_sensitivity
 
-# --- sensitivity to the learning rate -----------------------------------------------------------
-
 
 def _sensitivity_mistakes(x: Array, initial: float) -> dict[str, Any]:
     best, capped = x.min(), np.fmin(x, initial)
@@ -61,9 +59,6 @@ def check_lr_sensitivity(answer: Any) -> str:
     return "it is 0 for a method that ends equally badly at every learning rate: look at its best loss, too."
 
 
-# --- how fast a matrix may grow -----------------------------------------------------------------
-
-
 def steps_to_grow(factor: float, tau: float) -> int:
     """The fewest steps in which σ₁(W) can grow by `factor` ≥ 1, if each multiplies it by at most 1 + τ."""
     # A rounding error in the quotient of logarithms must not add a step.
@@ -103,8 +98,6 @@ def check_steps_to_grow(answer: Any) -> str:
     (k, t), value, expected = next(c for c in zip(_GROWTH_CASES, given, right, strict=True) if c[1] != c[2])
     raise Wrong(f"factor {k:g} at τ = {t:g} gives {value:g} steps: expected {expected}.")
 
-
-# --- what the records support -------------------------------------------------------------------
 
 TAMING_CLAIMS = {
     "a": "Replayed on plain AdamW, the mean of AdamW²'s learning rates does about as well as AdamW² itself.",

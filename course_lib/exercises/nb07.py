@@ -17,8 +17,6 @@ from course_lib.exercises.checking import (
     numbers,
 )
 
-# --- who sees whom ------------------------------------------------------------------------------
-
 _ROWS = ((14, 7, 3), (8, 4, 2), (12, 4, 1))
 """(side, window, shift) of the rows of tokens that an answer is tried on."""
 
@@ -60,8 +58,6 @@ def check_sees(answer: Any) -> str:
         f"{'see' if given[where] else 'do not see'} each other: expected the opposite."
     )
 
-
-# --- linear attention ---------------------------------------------------------------------------
 
 _TOKENS, _LONG, _WIDTH = 6, 3000, 4
 

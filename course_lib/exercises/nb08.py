@@ -10,8 +10,6 @@ from course_lib.extras import pandas as pd
 from course_lib.studies.alarms import ALARMS, warnings_of
 from course_lib.studies.arms import LABELS
 
-# --- find a border ------------------------------------------------------------------------------
-
 _STEPS = 300
 _BORDERS = (3, 1, 0, 97, 298, 150)
 _MOST_TRIALS = 2 * math.ceil(math.log2(_STEPS)) + 2
@@ -85,9 +83,6 @@ def _border_mistake(found: int | None, border: int) -> str:
     return f"it returns {found}: expected {border}, the last step that is saved."
 
 
-# --- choose an alarm ----------------------------------------------------------------------------
-
-
 @checker("Choose an alarm")
 def check_alarm(answer: Any, unseen: pd.DataFrame, by: int) -> str:
     """One alarm with its threshold, such as {"score": 10}, tried on runs that it was not chosen on.
@@ -137,8 +132,6 @@ def _chosen(answer: Any) -> tuple[str, float]:
     except ValueError as error:
         raise Wrong(f"{error}.") from None
 
-
-# --- claims -------------------------------------------------------------------------------------
 
 CARRIER_CLAIMS = {
     "a": "On copy, bounding the steps of W_q and W_k alone saves a run without warmup.",

@@ -21,8 +21,6 @@ from course_lib.extras import pandas as pd
 from course_lib.optim import BoundReport
 from course_lib.probes import AttentionSite
 
-# --- what was cut -------------------------------------------------------------------------------
-
 
 def _report(*cut: bool) -> BoundReport:
     was_cut = torch.tensor(cut if len(cut) > 1 else cut[0])
@@ -63,13 +61,11 @@ def check_share_cut(answer: Any) -> str:
     return "near 1 for a long time: τ holds the run back. 0 from the start: it does nothing."
 
 
-# --- where attention is -------------------------------------------------------------------------
-
 _WIDTH, _HEADS, _LAYERS = 48, 6, 2
 
 
 class SelfAttention(nn.Module):
-    """Causal, q, k and v from one projection, added to its input."""
+    """Causal self-attention, added to its input; one projection makes q, k and v."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,8 +103,18 @@ def _site(layer: int) -> AttentionSite:
     return AttentionSite(name, name, f"{name}.weight", f"{name}.weight", heads=_HEADS, fused=3)
 
 
+_DETAILS = {
+    "heads": f"the model has {_HEADS} in each layer (`Stranger.heads`).",
+    "fused": "q, k and v come out of one module, one after the other: 3.",
+    "causal": "in this model no query sees what comes after it.",
+    "transposed": "nn.Linear keeps one row per component, only GPT-2's Conv1D does not.",
+    "kind": "expected 'softmax'.",
+}
+"""Field of a site → why it has the value that it has."""
+
+
 def _names() -> tuple[set[str], set[str]]:
-    """The modules and the parameters of `Stranger`."""
+    """The names of the modules and of the parameters of `Stranger`."""
     with torch.device("meta"):
         model = Stranger()
     return set(dict(model.named_modules())), set(dict(model.named_parameters()))
@@ -152,21 +158,10 @@ def _check_site(layer: int, site: AttentionSite, modules: set[str], parameters: 
             raise Wrong(f"{field} is {name!r}: the model has no such parameter. See named_parameters().")
     if (site.queries, site.keys, site.w_q, site.w_k) != (right.queries, right.keys, right.w_q, right.w_k):
         raise Wrong(f"site {layer} names {site.queries!r} and {site.w_q!r}: expected those of layer {layer}.")
-    if site.heads != _HEADS:
-        raise Wrong(f"heads is {site.heads}: the model has {_HEADS} in each layer (`Stranger.heads`).")
-    if site.fused != 3:
-        raise Wrong(f"fused is {site.fused}: q, k and v come out of one module, one after the other: 3.")
-    if not site.causal:
-        raise Wrong("causal is False: in this model no query sees what comes after it.")
-    if site.transposed:
-        raise Wrong(
-            "transposed is True: nn.Linear keeps one row per component, only GPT-2's Conv1D does not."
-        )
-    if site.kind != "softmax":
-        raise Wrong(f"kind is {site.kind!r}: expected 'softmax'.")
+    for field, why in _DETAILS.items():
+        if getattr(site, field) != getattr(right, field):
+            raise Wrong(f"{field} is {getattr(site, field)!r}: {why}")
 
-
-# --- first aid ----------------------------------------------------------------------------------
 
 PATIENTS = pd.DataFrame(
     {

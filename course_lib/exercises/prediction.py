@@ -1,6 +1,7 @@
-"""Ask the reader first, and play the answer back beside what happened."""
+"""Ask the reader for a prediction, and later show it beside what happened."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,11 +12,11 @@ from course_lib.figures.static_display import display_live
 class Prediction:
     """A question to answer before an experiment; as a cell's last value it shows the choices.
 
-    Everything works when it is left unanswered.
+    A reader may leave it unanswered.
 
     Args:
-        question: what will happen?
-        options: key → what the reader may choose.
+        question: what the reader predicts.
+        options: key → an answer to choose.
     """
 
     def __init__(self, question: str, options: Mapping[str, str]) -> None:
@@ -49,18 +50,13 @@ class Prediction:
         return ipywidgets.VBox([head, self._buttons])
 
     def _ipython_display_(self) -> None:
-        display_live(self.widget(), None, repr(self), self._static_html())
-
-    def __repr__(self) -> str:
-        return "\n".join(
-            [f"Your prediction. {self.question}", *(f"○ {text}" for text in self.options.values())]
-        )
-
-    def _static_html(self) -> str:
-        """What is shown where nothing is live."""
         items = "".join(f"<li>{escape(text)}</li>" for text in self.options.values())
         head = f"<p><b>Your prediction.</b> {escape(self.question)}</p>"
-        return f"{head}<ul>{items}</ul><p><em>Run this cell to choose.</em></p>"
+        page = f"{head}<ul>{items}</ul><p><em>Run this cell to choose.</em></p>"
+        display_live(self.widget(), None, repr(self), page)
+
+    def __repr__(self) -> str:
+        return "\n○ ".join([f"Your prediction. {self.question}", *self.options.values()])
 
     def beside(self, outcome: str, measured: str = "") -> "Outcome":
         """The reader's answer beside the outcome (the key of the option that came true)."""
@@ -69,13 +65,13 @@ class Prediction:
         return Outcome(said, self.options[outcome], measured)
 
 
+@dataclass(frozen=True)
 class Outcome:
     """A prediction beside what happened, readable as text and in a notebook."""
 
-    def __init__(self, said: str | None, happened: str, measured: str) -> None:
-        self.said = said
-        self.happened = happened
-        self.measured = measured
+    said: str | None
+    happened: str
+    measured: str
 
     @property
     def right(self) -> bool | None:

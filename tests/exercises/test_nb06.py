@@ -121,5 +121,5 @@ def test_no_two_mistakes_are_taken_for_each_other():
     ]
     maps = [tuple(r.ravel().round(6)) for r in results]
     assert len({*maps, tuple(_patch_map(_attention()).ravel().round(6))}) == len(maps) + 1
-    answers = list(zip(*(_tamed_mistakes(*case).values() for case in _CASES), strict=True))
-    assert len({*answers, tuple(_tamed(*case) for case in _CASES)}) == len(answers) + 1
+    answers = list(zip(*(_tamed_mistakes(*case).values() for case in _CASES.values()), strict=True))
+    assert len({*answers, tuple(_tamed(*case) for case in _CASES.values())}) == len(answers) + 1
