@@ -22,9 +22,9 @@ from course_lib.exercises.result import NOT_QUITE, NOT_YET, PASSED, Result
 SECONDS = 5.0
 """Seconds that an answer may compute, far more than a right one needs; the work of others does not count."""
 PATIENCE = 60.0
-"""Seconds after which an answer that computes nothing is given up."""
+"""Seconds after which the checker stops an answer that only waits."""
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 
 
 class NotYet(Exception):
@@ -172,6 +172,8 @@ def numbers(
         value = value.numpy() if value.is_complex() else value.double().numpy()
     try:
         array = np.asarray(value)
+        if hints and array.shape in hints:
+            raise Wrong(hints[array.shape])
         if not np.iscomplexobj(array):
             array = array.astype(np.float64)
     except (TypeError, ValueError):
@@ -181,14 +183,12 @@ def numbers(
     if array.shape != shape and array.size == 1 and shape == ():
         array = array.reshape(())
     if array.shape != shape:
-        if hints and array.shape in hints:
-            raise Wrong(hints[array.shape])
         expected = "a single number" if shape == () else f"shape {shape}"
         raise Wrong(f"{what} has shape {array.shape}: expected {expected}.")
     return array
 
 
-def close(a: Array | float, b: Array | float, tolerance: float = 2e-3) -> bool:
+def close(a: npt.ArrayLike, b: npt.ArrayLike, tolerance: float = 2e-3) -> bool:
     """Whether two answers agree everywhere, up to `tolerance`; NaN agrees with nothing."""
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
@@ -210,14 +210,19 @@ def diagnose(
 
 
 def judge_numbers(
-    given: Array, right: Any, mistakes: Mistakes, case: Sequence[Any], otherwise: str, tolerance: float = 2e-3
+    given: Array,
+    right: Any,
+    otherwise: str,
+    mistakes: Mistakes = dict,
+    case: Sequence[Any] = (),
+    tolerance: float = 2e-3,
 ) -> None:
     """Raise `Wrong`, with a known mistake's message or `otherwise`, unless the numbers are right."""
     if not close(given, right, tolerance):
         raise Wrong(diagnose(mistakes, case, given) or otherwise)
 
 
-def judge_table(
+def judge_rule(
     given: list[Any], right: Callable[..., Any], mistakes: Mistakes, cases: Sequence[tuple[Any, ...]]
 ) -> int | None:
     """The index of the first case answered differently from `right`, None if there is none.

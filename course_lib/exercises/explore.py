@@ -1,4 +1,4 @@
-"""Sliders and buttons over a picture: move one, and the picture is drawn anew."""
+"""Sliders and buttons above a picture; moving one draws the picture again."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from course_lib.studies.alarms import ALARMS, warnings_of
 
 @dataclass(frozen=True)
 class Explorer:
-    """Sliders over a picture; where nothing is live, the first picture and a sentence stand for them."""
+    """Sliders above a picture; without a live kernel it shows the first picture and a sentence."""
 
     widget: Any
-    """An ipywidget: the sliders, and below them the picture."""
+    """An ipywidget with the sliders above the picture."""
     first: Picture
     sentence: str
 
@@ -27,13 +27,13 @@ class Explorer:
 
 
 def explore(draw: Callable[..., Picture], **sliders: Any) -> Explorer:
-    """The sliders above the picture that `draw` makes of their values.
+    """Show sliders above the picture that `draw` makes from their values.
 
-    An error in `draw` is shown in the picture's place; the first drawing raises it.
+    The first drawing raises an error of `draw`; later ones show it instead of the picture.
 
     Args:
-        draw: takes the values by the sliders' names.
-        sliders: ipywidgets with a `value`; buttons (`ToggleButton`) stand in one row.
+        draw: takes the sliders' values as keywords.
+        sliders: ipywidgets with a `value`; buttons (`ToggleButton`) share one row.
     """
     import ipywidgets  # here, so that checkers work without the notebook's packages
 
@@ -63,10 +63,10 @@ def explore(draw: Callable[..., Picture], **sliders: Any) -> Explorer:
 
 
 def alarm_sliders(signals: pd.DataFrame) -> Explorer:
-    """A slider for each alarm's threshold above the picture of when the alarms go off.
+    """Show a slider for each alarm's threshold above a picture of the steps at which the alarms go off.
 
     Args:
-        signals: of several runs (`course_lib.studies.alarms.signals_of`).
+        signals: the signals of several runs, from `course_lib.studies.alarms.signals_of`.
     """
     import ipywidgets
 

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from course_lib.exercises.checking import Wrong, call, checker, close, judge_cases, numbers
 from course_lib.extras import pandas as pd
 
@@ -17,7 +15,7 @@ def check_warmup(answer: Any) -> str:
     """A function (step, warmup) → factor of the learning rate, linear from 1/warmup to 1."""
     f = [float(numbers(call(answer, s, _WARMUP), (), f"the factor at step {s}")) for s in _STEPS]
     right = [min(1.0, (s + 1) / _WARMUP) for s in _STEPS]
-    if not close(np.array(f), np.array(right), 1e-6):
+    if not close(f, right, 1e-6):
         raise Wrong(_warmup_mistake(dict(zip(_STEPS, f, strict=True))))
     if not close(numbers(call(answer, 0, 0), (), "the factor with warmup=0"), 1.0, 1e-6):
         raise Wrong("with warmup=0 there is no warmup: expected the factor 1 from the first step on.")
@@ -53,7 +51,7 @@ VERDICT_CASES = pd.DataFrame(
     },
     index=pd.Index(["A", "B", "C", "D"], name="run"),
 )
-"""Invented runs: rank as a multiple of uniform attention's, one layer each."""
+"""Invented runs with one layer; the rank is a multiple of uniform attention's."""
 
 _RIGHT = {"A": "benign collapse", "B": "malignant collapse", "C": "healthy", "D": "stalled"}
 _NAMES = ("healthy", "benign collapse", "malignant collapse", "stalled", "diverged")

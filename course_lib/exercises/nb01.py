@@ -6,16 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from course_lib.exercises.checking import (
-    Array,
-    NotYet,
-    Wrong,
-    call,
-    checker,
-    close,
-    judge_numbers,
-    numbers,
-)
+from course_lib.exercises.checking import Array, NotYet, Wrong, call, checker, close, judge_numbers, numbers
 from course_lib.probes import attention_rank, entropy, uniform_rank
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 
@@ -54,14 +45,14 @@ def check_softmax(answer: Any) -> str:
             otherwise = "a weight is not finite (NaN or infinite)."
         elif not close(given.sum(), 1.0):
             otherwise = f"the weights sum to {given.sum():.3g}: expected 1."
-        judge_numbers(given, _softmax(z, t), _softmax_mistakes, (z, t), otherwise, 1e-4)
+        judge_numbers(given, _softmax(z, t), otherwise, _softmax_mistakes, (z, t), 1e-4)
     large = np.array([1000.0, 998.0, 0.0])
     given = numbers(call(answer, large, 1.0), large.shape, "the answer for three logits")
-    if not close(given, _softmax(large, 1.0), 1e-4):
-        raise Wrong(
-            "right, until a score reaches 1000: exp overflows. "
-            "Subtract the largest score first; the weights stay the same."
-        )
+    otherwise = (
+        "right, until a score reaches 1000: exp overflows. "
+        "Subtract the largest score first; the weights stay the same."
+    )
+    judge_numbers(given, _softmax(large, 1.0), otherwise, tolerance=1e-4)
     return "and it holds for large scores too."
 
 
@@ -101,11 +92,10 @@ def check_entropy(answer: Any) -> str:
         if np.isfinite(h):
             right = _nats(row) / math.log(n)
             otherwise = f"for {row.tolist()}, {n} visible, it gives {h:.3f}: expected {right:.3f}."
-            judge_numbers(h, right, _entropy_mistakes, (row, n), otherwise)
+            judge_numbers(h, right, otherwise, _entropy_mistakes, (row, n))
     if not np.isfinite(given).all():
         raise Wrong("it is NaN where a weight is 0: 0·log 0 counts as 0. Leave zeros out, or clip them.")
-    if not close(given[3], 0.0):
-        raise Wrong(f"a one-hot row gives {given[3]:.3f}: expected 0.")
+    judge_numbers(given[3], 0.0, f"a one-hot row gives {given[3]:.3f}: expected 0.")
     return "1 for a uniform row, 0 for a one-hot row, whatever the number of keys."
 
 
@@ -145,7 +135,7 @@ def check_effective_rank(answer: Any) -> str:
     if np.isnan(given):
         raise Wrong("it is NaN for a matrix whose singular values are 4, 2, 1 and 0.5.")
     otherwise = f"for a matrix with singular values 4, 2, 1, 0.5 it gives {given:.3f}: expected {right:.3f}."
-    judge_numbers(given, right, _rank_mistakes, (decay,), otherwise)
+    judge_numbers(given, right, otherwise, _rank_mistakes, (decay,))
     zeros = numbers(call(answer, shift), (), "the rank of one matrix")
     if np.isnan(zeros):
         raise Wrong("it is NaN where a singular value is 0: 0·log 0 counts as 0.")
@@ -155,12 +145,12 @@ def check_effective_rank(answer: Any) -> str:
 
 
 MAP_TOKENS = 16
-"""Queries and keys of the maps that the reader builds."""
+"""The number of queries, and of keys, of the maps that the reader builds."""
 
 
 @checker("Two sharp maps")
 def check_two_maps(answer: Any) -> str:
-    """A pair (malignant, benign) of causal maps, both sharp, told apart by their rank."""
+    """A pair (malignant, benign) of causal maps (16, 16), both sharp, which differ in rank."""
     if isinstance(answer, tuple | list) and all(a is None or a is Ellipsis for a in answer):
         raise NotYet
     try:

@@ -5,15 +5,7 @@ from itertools import product
 from typing import Any
 
 from course_lib import checks
-from course_lib.exercises.checking import (
-    NotYet,
-    Wrong,
-    call,
-    checker,
-    judge_claims,
-    judge_table,
-    known_word,
-)
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_claims, judge_rule, known_word
 from course_lib.models import GROUPS
 from course_lib.runs import RunConfig, preset
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
@@ -67,7 +59,7 @@ def _verdict(value: Any) -> str:
 def check_rule(answer: Any) -> str:
     """A function (learnt, entropy, rank) → verdict of a run with one layer."""
     given = [_verdict(call(answer, *case)) for case in _CASES]
-    where = judge_table(given, _rule, _rule_mistakes, _CASES)
+    where = judge_rule(given, _rule, _rule_mistakes, _CASES)
     if where is None:
         return "the rule of `course_lib.runs.verdict`, for one layer."
     learnt, entropy, rank = _CASES[where]

@@ -41,7 +41,7 @@ def check_sec(answer: Any) -> str:
         given = numbers(call(answer, values, s), (), "SEC of one spectrum")
         right = _sec(values, s)
         otherwise = f"for σ = {values.tolist()}, s = {s}, it gives {given:.3f}: expected {right:.3f}."
-        judge_numbers(given, right, _sec_mistakes, (values, s), otherwise)
+        judge_numbers(given, right, otherwise, _sec_mistakes, (values, s))
     return "between s/n, for a flat spectrum, and 1."
 
 
@@ -72,7 +72,7 @@ def check_product_gradient(answer: Any) -> str:
     given = numbers(call(answer, x, g), (5, 5), "the gradient for d = 5 and 3 tokens", _SHAPES)
     right = x @ g @ x.T
     otherwise = f"its first entry is {given[0, 0]:.3f}: expected {right[0, 0]:.3f}."
-    judge_numbers(given, right, _gradient_mistakes, (x, g), otherwise)
+    judge_numbers(given, right, otherwise, _gradient_mistakes, (x, g))
     return "X G Xᵀ: whatever the loss wants, it has to pass through X twice."
 
 
@@ -112,5 +112,5 @@ def check_floor(answer: Any) -> str:
         if np.isnan(given):
             raise Wrong(f"it is NaN for gap {gap:g} and n = {n}.")
         otherwise = f"for gap {gap:g} and n = {n} it gives {given:.3f}: expected {right:.3f}."
-        judge_numbers(given, right, _floor_mistakes, (gap, n), otherwise)
+        judge_numbers(given, right, otherwise, _floor_mistakes, (gap, n))
     return "1 for equal scores, and towards 0 like gap · e^−gap when they lie far apart."

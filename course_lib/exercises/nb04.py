@@ -17,6 +17,7 @@ from course_lib.exercises.checking import (
     close,
     diagnose,
     judge_claims,
+    judge_numbers,
     numbers,
 )
 from course_lib.extras import pandas as pd
@@ -104,14 +105,12 @@ def check_power_iteration(answer: Any) -> str:
             default = f"{iterations} iterations give {given:.3f}: expected from {low:.3f} to {high:.3f}."
             raise Wrong(known or default)
     long = numbers(call(answer, _MATRIX, _START, 60), (), "the estimate after 60 iterations")
-    if not close(long, 3.0):
-        raise Wrong(
-            f"after 60 iterations it gives {long:.3g}, and σ₁ is 3: is every vector scaled to length 1?"
-        )
+    otherwise = f"after 60 iterations it gives {long:.3g}, and σ₁ is 3: is every vector scaled to length 1?"
+    judge_numbers(long, 3.0, otherwise)
     wide = np.array([[2.0, 0.0, 1.0, 0.5]])
     given = numbers(call(answer, wide, np.full(4, 0.5), 3), (), "the estimate for a 1 × 4 matrix")
-    if not close(given, float(np.linalg.norm(wide))):
-        raise Wrong(f"for a 1 × 4 matrix it gives {given:.3f}: expected {np.linalg.norm(wide):.3f}.")
+    right = np.linalg.norm(wide)
+    judge_numbers(given, right, f"for a 1 × 4 matrix it gives {given:.3f}: expected {right:.3f}.")
     return "from below, and the faster, the further σ₂ is from σ₁."
 
 

@@ -47,7 +47,7 @@ def check_lr_sensitivity(answer: Any) -> str:
     otherwise = (
         f"for losses {losses.tolist()}, initial {initial}, it gives {given:.3f}: expected {right:.3f}."
     )
-    judge_numbers(given, right, _sensitivity_mistakes, (losses, initial), otherwise)
+    judge_numbers(given, right, otherwise, _sensitivity_mistakes, (losses, initial))
     broken = np.array([2.0, np.nan, 3.0])
     given = numbers(call(answer, broken, initial), (), "the sensitivity")
     if math.isnan(given):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import Array, Wrong, call, checker, judge_numbers, judge_table, numbers
+from course_lib.exercises.checking import Array, Wrong, call, checker, judge_numbers, judge_rule, numbers
 
 _SIDE = 3
 _HEADS = 4
@@ -64,7 +64,7 @@ def check_patch_map(answer: Any) -> str:
     values = numbers(call(answer, a), (_SIDE, _SIDE), "the map for 10 tokens", _SHAPES)
     right = _patch_map(a)
     otherwise = f"its first patch gets {values[0, 0]:.3f}: expected {right[0, 0]:.3f}."
-    judge_numbers(values, right, _map_mistakes, (a,), otherwise)
+    judge_numbers(values, right, otherwise, _map_mistakes, (a,))
     return "a row without its first key, as a square. The picture below is drawn with it."
 
 
@@ -93,7 +93,7 @@ def _tamed(ours: list[float], rival: dict[float, list[float]]) -> bool:
     return bool(np.mean(ours) >= max(map(np.mean, rival.values())) - _POINT)
 
 
-def _tamed_mistakes(ours: list[float], rival: dict[float, list[float]]) -> dict[str, bool]:
+def _tamed_mistakes(ours: list[float], rival: dict[float, list[float]]) -> dict[str, Any]:
     mean = float(np.mean(ours))
     theirs = {lr: float(np.mean(accuracies)) for lr, accuracies in rival.items()}
     best, luckiest = max(theirs.values()), max(map(max, rival.values()))
@@ -126,7 +126,7 @@ def check_tamed(answer: Any) -> str:
     """A function (ours, rival) → bool; accuracies by seed, the rival's by learning rate."""
     cases = list(_CASES.values())
     given = [_yes_or_no(call(answer, *case)) for case in cases]
-    i = judge_table(given, _tamed, _tamed_mistakes, cases)
+    i = judge_rule(given, _tamed, _tamed_mistakes, cases)
     if i is None:
         return "means over seeds, the rival at its own best learning rate, one point of slack."
     where, (ours, rival) = list(_CASES)[i], cases[i]

@@ -6,19 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.exercises.checking import (
-    Array,
-    Wrong,
-    call,
-    checker,
-    close,
-    judge_numbers,
-    judge_table,
-    numbers,
-)
+from course_lib.exercises.checking import Array, Wrong, call, checker, judge_numbers, judge_rule, numbers
 
 _ROWS = ((14, 7, 3), (8, 4, 2), (12, 4, 1))
-"""(side, window, shift) of the rows of tokens that an answer is tried on."""
+"""(side, window, shift) of the rows of tokens on which an answer is tried."""
 
 
 def _sees(i: int, j: int, side: int, window: int, shift: int) -> bool:
@@ -49,7 +40,7 @@ def check_sees(answer: Any) -> str:
     """A function (i, j, side, window, shift) → whether tokens i and j of a row see each other."""
     cases = [(i, j, *row) for row in _ROWS for i in range(row[0]) for j in range(row[0])]
     given = [bool(numbers(call(answer, *case), (), "the answer for a pair of tokens")) for case in cases]
-    where = judge_table(given, _sees, _sees_mistakes, cases)
+    where = judge_rule(given, _sees, _sees_mistakes, cases)
     if where is None:
         return "a map of tokens asks this twice, of the rows and of the columns; both have to be true."
     i, j, side, window, shift = cases[where]
@@ -100,11 +91,11 @@ def check_linear(answer: Any) -> str:
     otherwise = f"the first token's first component is {given[0, 0]:.3f}: expected {right[0, 0]:.3f}."
     if not np.isfinite(given).all():
         otherwise = "a number is not finite (NaN or infinite)."
-    judge_numbers(given, right, _mix_mistakes, (q, k, v), otherwise, 1e-4)
+    judge_numbers(given, right, otherwise, _mix_mistakes, (q, k, v), 1e-4)
     q, k, v = (rng.random((_LONG, _WIDTH)) for _ in range(3))
     memory, given = _peak_bytes(lambda: numbers(call(answer, q, k, v), v.shape, f"that for {_LONG} tokens"))
-    if not close(given, _mix(q, k, v), 1e-4):
-        raise Wrong(f"right for {_TOKENS} tokens, but not for {_LONG}.")
+    otherwise = f"right for {_TOKENS} tokens, but not for {_LONG}."
+    judge_numbers(given, _mix(q, k, v), otherwise, tolerance=1e-4)
     if memory >= _LONG**2:  # a map of single bytes would already be as large
         raise Wrong(
             f"the numbers are right, but for {_LONG} tokens it takes {memory / 1e6:.0f} MB: a map of "

@@ -1,4 +1,4 @@
-"""Exercises of notebook 08: find a border, choose an alarm, and what the surgery supports."""
+"""Exercises of notebook 08: find a border, choose an alarm, and judge claims about the surgery."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _MOST_TRIALS = 2 * math.ceil(math.log2(_STEPS)) + 2
 
 @checker("Find the border")
 def check_border(answer: Any) -> str:
-    """A function (saves, steps) → the last step that `saves`, None if there is none, in few trials."""
+    """A function (saves, steps) → the last step that `saves` accepts, or None; it may ask only a few times."""
     most = 0
     for border in _BORDERS:
         found, trials = _searched(answer, border)
@@ -41,7 +41,7 @@ def check_border(answer: Any) -> str:
 
 
 def _searched(answer: Any, border: int) -> tuple[int | None, int]:
-    """What the answer finds where the steps up to `border` are saved, and how often it asks."""
+    """The border that the answer finds if steps up to `border` are saved, and how often it asks."""
     asked: list[int] = []
 
     def saves(step: int) -> bool:
@@ -50,16 +50,14 @@ def _searched(answer: Any, border: int) -> tuple[int | None, int]:
 
     try:
         found = call(answer, saves, _STEPS)
-    except NotYet:  # None is an answer, unless it was given without a question
+    except NotYet:  # None is an answer only after a question
         if not asked:
             raise NotYet from None
         found = None
     if outside := [step for step in asked if not 0 <= step < _STEPS]:
         raise Wrong(f"it tries step {outside[0]}: the steps go from 0 to {_STEPS - 1}.")
-    if any(step != int(step) for step in asked):
-        raise Wrong(
-            f"it tries step {next(s for s in asked if s != int(s))}: whole steps only (// instead of /?)."
-        )
+    if broken := [step for step in asked if step != int(step)]:
+        raise Wrong(f"it tries step {broken[0]}: whole steps only (// instead of /?).")
     return (None if found is None else _whole(found)), len(asked)
 
 
@@ -85,12 +83,12 @@ def _border_mistake(found: int | None, border: int) -> str:
 
 @checker("Choose an alarm")
 def check_alarm(answer: Any, unseen: pd.DataFrame, by: int) -> str:
-    """One alarm with its threshold, such as {"score": 10}, tried on runs that it was not chosen on.
+    """One alarm with its threshold, such as {"score": 10}, which the checker tries on unseen runs.
 
     Args:
         answer: a column of `course_lib.studies.alarms.ALARMS` and its threshold.
-        unseen: signals of other runs.
-        by: the last step at which the alarm is of use.
+        unseen: signals of runs that the reader did not use to choose.
+        by: the last step at which an alarm comes in time.
     """
     name, threshold = _chosen(answer)
     label = ALARMS[name].label

@@ -1,4 +1,4 @@
-"""Exercises of notebook 09: what was cut, where attention is, and first aid for a crashed run."""
+"""Exercises of notebook 09: the share that was cut, the attention of a model, first aid for a run."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -8,15 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.exercises.checking import (
-    NotYet,
-    Wrong,
-    call,
-    checker,
-    judge_cases,
-    judge_numbers,
-    numbers,
-)
+from course_lib.exercises.checking import NotYet, Wrong, call, checker, judge_cases, judge_numbers, numbers
 from course_lib.extras import pandas as pd
 from course_lib.optim import BoundReport
 from course_lib.probes import AttentionSite
@@ -54,10 +46,10 @@ def check_share_cut(answer: Any) -> str:
     """A function (`optimizer.last_step`) → share of the bounded matrices whose learning rate was cut."""
     given = numbers(call(answer, _LAST_STEP), (), "the share")
     otherwise = f"of 10 matrices 6 were cut, and it gives {given:.3f}: expected {_SHARE}."
-    judge_numbers(given, _SHARE, lambda: _SHARE_MISTAKES, (), otherwise)
+    judge_numbers(given, _SHARE, otherwise, lambda: _SHARE_MISTAKES, ())
     single = numbers(call(answer, {"w": _report(True), "v": _report(False)}), (), "the share")
     otherwise = f"of two matrices one was cut, and it gives {single:.3f}: expected 0.5."
-    judge_numbers(single, 0.5, dict, (), otherwise)
+    judge_numbers(single, 0.5, otherwise)
     return "near 1 for a long time: τ holds the run back. 0 from the start: it does nothing."
 
 
@@ -174,7 +166,7 @@ PATIENTS = pd.DataFrame(
     },
     index=pd.Index(["A", "B", "C", "D"], name="run"),
 )
-"""Invented runs that somebody worries about; rank as a multiple of uniform attention's."""
+"""Invented runs with possible problems; the rank is a multiple of uniform attention's."""
 
 REMEDIES = ("bound the steps", "raise tau", "leave it alone", "look elsewhere")
 

@@ -1,4 +1,4 @@
-"""Which exercises a reader has solved, kept on disk between visits."""
+"""Which exercises a reader has solved; a file keeps it between visits."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from course_lib.atomic import write_atomically
 from course_lib.extras import platformdirs
 
 VARIABLE = "COURSE_LIB_PROGRESS"
-"""Environment variable: the file to keep progress in, or "off" to keep none."""
+"""The environment variable that names the file for progress, or is "off" to keep none."""
 VERSION = 1
 
 COURSE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -48,7 +48,7 @@ class Progress:
     solved: Mapping[str, str]
     """Checker → when it first passed (ISO 8601)."""
     place: str
-    """Where that is kept, or why it is not."""
+    """Where progress is kept, or why it is not."""
 
     def __repr__(self) -> str:
         lines = [
@@ -88,7 +88,7 @@ class Progress:
 
 
 def progress() -> Progress:
-    """What this reader has solved so far, in all visits."""
+    """What this reader has solved so far."""
     path = _path()
     if path is None:
         return Progress({}, f"Nothing is kept: {VARIABLE} is off.")
@@ -100,10 +100,10 @@ def progress() -> Progress:
 
 
 def record(checker: str) -> str:
-    """Keep that a checker has passed, where there is a reader: in a notebook, or wherever `VARIABLE` says.
+    """Record that a checker has passed, if this is a reader's notebook or `VARIABLE` is set.
 
     Returns:
-        One line if that could not be kept, else nothing. Never raises for what the disk does.
+        One line if the file could not be read or written, else "". Disk errors are never raised.
     """
     path = _path()
     if path is None or (VARIABLE not in os.environ and not _has_reader()):
@@ -112,8 +112,9 @@ def record(checker: str) -> str:
         try:
             solved, note = _read(path)
             if checker not in solved:
-                now = datetime.now().astimezone().isoformat(timespec="seconds")
-                _write(path, {**solved, checker: now})
+                solved[checker] = datetime.now().astimezone().isoformat(timespec="seconds")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps({"version": VERSION, "solved": solved}, indent=1).encode())
         except OSError as error:
             return _unreadable(path, error)
     return note
@@ -127,7 +128,7 @@ def _path() -> Path | None:
 
 
 def _has_reader() -> bool:
-    """Whether this is the kernel of a notebook, and no test runs it."""
+    """Whether this is the kernel of a notebook that no test runs."""
     if "PYTEST_CURRENT_TEST" in os.environ or "IPython" not in sys.modules:
         return False
     shell = sys.modules["IPython"].get_ipython()
@@ -135,7 +136,7 @@ def _has_reader() -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, str], str]:
-    """What is kept, and a line about a file that cannot be read as progress, which is set aside."""
+    """What the file holds, and a line about it if it is damaged; a damaged file is renamed."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         solved = content["solved"]
@@ -145,20 +146,10 @@ def _read(path: Path) -> tuple[dict[str, str], str]:
         return {}, ""
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    aside = _aside(path)
+    names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in range(1, 10_000))
+    aside = next(name for name in names if not name.exists())
     path.replace(aside)
     return {}, f"{path} is damaged, or of another version of the course: kept as {aside.name}; starting anew."
-
-
-def _aside(path: Path) -> Path:
-    """A name that nothing has yet."""
-    names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in range(1, 10_000))
-    return next(name for name in names if not name.exists())
-
-
-def _write(path: Path, solved: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"version": VERSION, "solved": solved}, indent=1).encode())
 
 
 def _unreadable(path: Path, error: OSError) -> str:
