@@ -17,7 +17,7 @@ _MOST_TRIALS = 2 * math.ceil(math.log2(_STEPS)) + 2
 
 @checker("Find the border")
 def check_border(answer: Any) -> str:
-    """A function (saves, steps) → the last step that `saves` accepts, or None; it may ask only a few times."""
+    """A function (saves, steps) → the last step that `saves` accepts, or None, after few calls."""
     most = 0
     for border in _BORDERS:
         found, trials = _searched(answer, border)
