@@ -1,4 +1,4 @@
-"""What a widget shows where nothing is live: a picture of it, and a sentence that says how to use it."""
+"""Static displays of widgets: a picture, and a sentence that says how to use the widget."""
 
 from collections.abc import Mapping
 from html import escape
@@ -19,11 +19,6 @@ def with_fallback(widget: Any, picture: Picture | None, sentence: str, **options
         sentence: what one sees, and how to make it live.
         options: of `_repr_mimebundle_`.
     """
-    bundle = dict(widget._repr_mimebundle_(**options))
-    return {**bundle, "text/plain": sentence, "text/html": fallback_html(picture, sentence)}
-
-
-def fallback_html(picture: Picture | None, sentence: str) -> str:
-    """The picture, if there is one, and the sentence below it."""
     image = "" if picture is None else picture.html()
-    return f'<div class="course-lab-static">{image}<p><em>{escape(sentence)}</em></p></div>'
+    html = f'<div class="course-lab-static">{image}<p><em>{escape(sentence)}</em></p></div>'
+    return {**widget._repr_mimebundle_(**options), "text/plain": sentence, "text/html": html}
