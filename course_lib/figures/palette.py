@@ -1,11 +1,13 @@
 """Colours of lines: one per arm in every figure, panel and notebook (seaborn "colorblind")."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from course_lib.studies.arms import ARMS, COLOURS, MAIN_ARMS
 
+T = TypeVar("T")
+
 ARM_COLORS = {name: ARMS[name].colour for name in MAIN_ARMS}
-ARM_LABELS = {name: ARMS[name].label for name in MAIN_ARMS}
 LAYER_COLORS = [COLOURS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
 """For lines of single layers, in order."""
 REFERENCE_COLOR = "#767676"
@@ -20,7 +22,12 @@ def arm_style(arm: str, place: int = 0) -> dict[str, Any]:
     return {"color": known.line_colour, "linestyle": known.dash, "label": known.label}
 
 
+def styled(runs: Mapping[str, T], **more: Any) -> Iterator[tuple[T, dict[str, Any]]]:
+    """Each arm's run with the style of its line."""
+    return ((run, arm_style(arm, i) | more) for i, (arm, run) in enumerate(runs.items()))
+
+
 def spoken(arm: str) -> str:
-    """An arm's label without a comma, for sentences that list several; another name as it is."""
+    """An arm's label without a comma, for sentences that list several. Other names stay as they are."""
     name = ARMS[arm].label if arm in ARMS else arm
     return name.replace(", no warmup", " without warmup").replace(", warmup", " with warmup")

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.ticker import ScalarFormatter
 from seaborn import color_palette
 
-from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken, styled
 from course_lib.figures.picture import (
     Picture,
+    Values,
     finish,
     label,
     legend,
@@ -27,30 +27,22 @@ from course_lib.studies.experiment import LAST, end_loss
 from course_lib.studies.map_measures import ranks_apart
 from course_lib.studies.replay import settled_step
 
-Values = npt.NDArray[np.float64]
-
 
 def loss_curves(runs: Mapping[str, Run]) -> Picture:
-    """Training losses of runs on one task, with the lines that they have to get below.
-
-    Args:
-        runs: arm → finished run; arms keep their colours.
-    """
+    """Training losses of finished runs (arm → run) of one task, with the lines that they have to pass."""
     task = next(iter(runs.values())).task
     figure, ((axis,),) = panels(8, 4)
-    for i, (arm, run) in enumerate(runs.items()):
-        curve, style = losses(run.records), arm_style(arm, i)
+    for run, style in styled(runs):
+        curve = losses(run.records)
         axis.plot(curve, color=style["color"], alpha=0.2, linewidth=0.8)
         axis.plot(smooth(curve), linewidth=2, **style)
     steps = max(len(run.records) for run in runs.values())
     for line in task.references:
         reference_line(axis, line.loss, line.name)
-    axis.set_xlim(0, steps)
-    axis.legend(frameon=False, fontsize=9)
-    label(axis, "step", "training loss (nats)")
+    legend(axis)
+    label(axis, "step", "training loss (nats)", xlim=(0, steps))
     verdicts = {arm: run.verdict() for arm, run in runs.items()}
-    learnt = {arm: v.learnt for arm, v in verdicts.items()}
-    title = _loss_finding(learnt, task.reference.name)
+    title = _loss_finding({arm: v.learnt for arm, v in verdicts.items()}, task.reference.name)
     facts = [f"{LABELS.get(a, a)} ends at {v.loss:.2f} ({v.name})" for a, v in verdicts.items()]
     return finish(figure, title, "Loss against step. " + "; ".join(facts) + ".")
 
@@ -67,17 +59,14 @@ def _loss_finding(learnt: Mapping[str, bool], line: str) -> str:
 
 
 def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
-    """Loss, entropy, rank and largest score of one layer against the step, runs side by side.
+    """Loss, entropy, rank and largest score of a layer, counted from 0, against the step, for each arm's run.
 
-    Args:
-        runs: arm → run with probes.
-        layer: counted from 0; heads are averaged (the largest score: over heads, the largest).
+    Entropy and rank are means over the heads.
     """
     figure, axes = panels(9.2, 5.4, 2, 2, sharex=True)
     (loss, h), (rank, logit) = axes
     ends: dict[str, tuple[float, float]] = {}
-    for i, (arm, run) in enumerate(runs.items()):
-        style = arm_style(arm, i) | {"linewidth": 2}
+    for run, style in styled(runs, linewidth=2):
         steps, entropies = probed(run.records, "entropy")
         ranks = mean_over_heads(probed(run.records, "attention_rank")[1][:, layer])
         ranks = ranks / run.reference_ranks[layer]
@@ -92,18 +81,13 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     reference_line(rank, LOW_RANK)
     legend(loss)
     label(loss, "step", "training loss (nats)")
-    label(h, "step", f"entropy H, layer {layer + 1}")
+    label(h, "step", f"entropy H, layer {layer + 1}", ylim=(0, 1.03))
     unit = next(iter(runs.values())).rank_unit
-    label(rank, "step", f"rank (× {unit}), layer {layer + 1}")
+    label(rank, "step", f"rank (× {unit}), layer {layer + 1}", ylim=(0, None))
     label(logit, "step", f"largest score, layer {layer + 1}")
-    h.set_ylim(0, 1.03)
-    rank.set_ylim(bottom=0)
     facts = [f"{name}: entropy {e:.2f}, rank {r:.2f} × {unit}" for name, (e, r) in ends.items()]
-    return finish(
-        figure,
-        _history_finding(ends, layer, unit),
-        "Four panels against step. Ends: " + "; ".join(facts) + ".",
-    )
+    alt = f"Four panels against step. Ends: {'; '.join(facts)}."
+    return finish(figure, _history_finding(ends, layer, unit), alt)
 
 
 def _history_finding(ends: Mapping[str, tuple[float, float]], layer: int, unit: str = "uniform") -> str:
@@ -126,12 +110,12 @@ def _loop_colors(histories: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) -> Picture:
-    """Loss, entropy, rank and largest ρ against the step, loops side by side.
+    """Loss, entropy, rank and largest ρ against the step, for each training loop.
 
     Args:
         histories: name → one row per step, with the columns `loss`, and where it was probed `entropy`,
             `rank` (a multiple of uniform attention's) and `rho_applied` (the largest of any matrix).
-        line: a reference line's name and loss.
+        line: a reference line's name and loss in nats.
     """
     figure, axes = panels(9.2, 5.6, 2, 2, sharex=True)
     for name, color in _loop_colors(histories).items():
@@ -141,14 +125,12 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
         for axis, column in zip(axes.flat[1:], ("entropy", "rank", "rho_applied"), strict=True):
             axis.plot(table[column].dropna(), **style)
     axes[1, 1].set_yscale("log")
-    marks = (line[1], LOW_ENTROPY, LOW_RANK, 1.0)
-    for axis, height in zip(axes.flat, marks, strict=True):
+    for axis, height in zip(axes.flat, (line[1], LOW_ENTROPY, LOW_RANK, 1.0), strict=True):
         reference_line(axis, height)
-    names = ("training loss (nats)", "entropy H, layer 1", "rank (× uniform), layer 1", "largest ρ of a step")
-    for axis, name in zip(axes.flat, names, strict=True):
-        label(axis, "step", name)
-    axes[0, 1].set_ylim(0, 1.03)
-    axes[1, 0].set_ylim(bottom=0)
+    label(axes[0, 0], "step", "training loss (nats)")
+    label(axes[0, 1], "step", "entropy H, layer 1", ylim=(0, 1.03))
+    label(axes[1, 0], "step", "rank (× uniform), layer 1", ylim=(0, None))
+    label(axes[1, 1], "step", "largest ρ of a step")
     legend_below(figure, len(histories))
     ends = {name: end_loss(table) for name, table in histories.items()}
     below = [name for name, loss in ends.items() if loss < line[1]]
@@ -167,11 +149,9 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
 
 
 def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float]) -> Picture:
-    """Loss, and the share of the matrices that is cut, for several τ.
+    """Loss, and share of the matrices that is cut, for several τ.
 
-    Args:
-        histories: τ → one row per step, with the columns `loss` and `cut`, the share.
-        line: a reference line's name and loss.
+    `histories` has for each τ a table with a row per step and the columns `loss` (nats) and `cut`, the share.
     """
     figure, ((loss, cut),) = panels(9.6, 4, 1, 2, sharex=True)
     colors = color_palette("viridis", len(histories)).as_hex()
@@ -181,8 +161,7 @@ def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float])
         cut.plot(smooth(table["cut"].to_numpy()), **style)
     reference_line(loss, line[1])
     label(loss, "step", "training loss (nats)")
-    label(cut, "step", "share of the matrices that is cut")
-    cut.set_ylim(-0.03, 1.03)
+    label(cut, "step", "share of the matrices that is cut", ylim=(-0.03, 1.03))
     legend_below(figure, len(histories))
     ends = {tau: end_loss(table) for tau, table in sorted(histories.items())}
     best = min(ends, key=lambda tau: ends[tau])
@@ -200,20 +179,14 @@ def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float])
 
 
 def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
-    """The largest exact ρ of any W_q or W_k against the step, beside τ.
-
-    Args:
-        runs: arm → run with probes.
-        tau: where to draw the line.
-    """
+    """The largest exact ρ of any W_q or W_k against the step, for each arm's run, and a line at τ."""
     figure, ((axis,),) = panels(8, 3.8)
     facts = []
-    for i, (arm, run) in enumerate(runs.items()):
+    for run, style in styled(runs, linewidth=2):
         steps, ratios = probed(run.records, "rho_applied")
         qk = [j for j, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
         largest = ratios[:, qk].max(1)
-        style = arm_style(arm, i)
-        axis.semilogy(steps, largest, linewidth=2, **style)
+        axis.semilogy(steps, largest, **style)
         facts.append(f"{largest.max():.2g} ({style['label']})")
     reference_line(axis, tau, f"τ = {tau:g}")
     legend(axis)
@@ -223,10 +196,9 @@ def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
 
 
 def shortfall(estimates: Mapping[str, Values]) -> Picture:
-    """How far estimates of σ₁(ΔW) fall short over a run: the worst matrix of each step.
+    """How far estimates of σ₁(ΔW) fall short: the worst matrix of each step of a run.
 
-    Args:
-        estimates: method → (steps, matrices), as shares of the exact σ₁.
+    `estimates` has (steps, matrices) for each method, as shares of the exact σ₁.
     """
     figure, ((axis,),) = panels(8, 3.4)
     facts = []
@@ -235,20 +207,14 @@ def shortfall(estimates: Mapping[str, Values]) -> Picture:
         axis.plot(worst, color=LAYER_COLORS[i], linewidth=1.5, label=name)
         facts.append(f"{1 - worst.min():.1%} ({name})")
     reference_line(axis, 1)
-    axis.set_ylim(0, 1.05)
     legend(axis, "lower right")
-    label(axis, "step", "lowest estimate / σ₁(ΔW)")
+    label(axis, "step", "lowest estimate / σ₁(ΔW)", ylim=(0, 1.05))
     title = f"At the worst, σ₁ of an update is underestimated by {listed(facts)}"
     return finish(figure, title, f"The lowest estimate of each step as a share of σ₁. {title}.")
 
 
 def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
-    """σ₁ of matrices over a bounded run, beside the fastest growth that the bound admits.
-
-    Args:
-        sigma: matrix → σ₁ at each step from the first on.
-        tau: of the bound.
-    """
+    """σ₁ of each matrix at each step of a bounded run, beside the fastest growth that the bound admits."""
     figure, ((axis,),) = panels(8, 3.6)
     growth = {name: values / values[0] for name, values in sigma.items()}
     steps = np.arange(max(len(values) for values in growth.values()))
@@ -256,9 +222,8 @@ def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
         axis.semilogy(values, color=LAYER_COLORS[i], linewidth=2, label=name)
     axis.semilogy(steps, (1 + tau) ** steps, color=REFERENCE_COLOR, linestyle="--", label=f"(1 + {tau:g})ᵗ")
     top = max(values.max() for values in growth.values())
-    axis.set_ylim(0.5, 3 * top)
     legend(axis, "lower right")
-    label(axis, "step t", "σ₁(W) / σ₁(W) at the start")
+    label(axis, "step t", "σ₁(W) / σ₁(W) at the start", ylim=(0.5, 3 * top))
     over = max(float((v / (1 + tau) ** steps[: len(v)]).max()) for v in growth.values())
     kept = "No σ₁ outruns (1 + τ)ᵗ" if over <= 1.01 else f"A σ₁ outruns (1 + τ)ᵗ by {over - 1:.0%}"
     title = f"{kept}; in the end they have grown up to {top:.0f}-fold"
@@ -266,7 +231,7 @@ def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
 
 
 def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]) -> Picture:
-    """Losses of one model trained by two optimizers, and how far their weights come apart."""
+    """Losses of one model under two optimizers, and the difference of their weights."""
     figure, ((left, right),) = panels(9.2, 3.2, 1, 2)
     for i, (name, values) in enumerate(losses.items()):
         left.plot(values, color=LAYER_COLORS[i], linestyle="-" if i else "--", linewidth=2.5 - i, label=name)
@@ -282,12 +247,12 @@ def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]
 def alpha_over_time(
     alphas: pd.DataFrame, asked: Sequence[float], schedules: Mapping[str, Sequence[float]]
 ) -> Picture:
-    """The learning rates that the bound lets through, beside schedules.
+    """The learning rates that the bound lets through, beside schedules, as shares of the base learning rate.
 
     Args:
-        alphas: one row per step, one column per bounded matrix: α as a share of the base learning rate.
-        asked: the same without any cut, per step.
-        schedules: arm → the same of a schedule, per step.
+        alphas: α, one row per step, one column per bounded matrix.
+        asked: α without any cut, per step.
+        schedules: arm → the schedule's factor, per step.
     """
     figure, ((axis,),) = panels(8.4, 4)
     axis.plot(alphas, color=ARM_COLORS["adamw2"], alpha=0.3, linewidth=0.7)

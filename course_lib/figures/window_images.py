@@ -1,4 +1,4 @@
-"""Swin's windows: what a token sees, what two blocks let it know of, mask and position bias."""
+"""Swin's windows: which tokens a token sees and depends on, the mask, and the position bias."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from course_lib.figures.palette import LAYER_COLORS
-from course_lib.figures.picture import Picture, finish, listed, panels
+from course_lib.figures.picture import Picture, bare, finish, listed, panels
 from course_lib.models import Attention
 from course_lib.models.swin import shifted_mask
 from course_lib.studies.window_reach import known, visible
-
-Values = npt.NDArray[np.float64]
 
 
 def what_a_token_sees(
@@ -40,7 +38,7 @@ def what_a_token_sees(
         _grid(axis, side, window, shift)
         axis.plot(column + 0.5, row + 0.5, "s", color=LAYER_COLORS[1], markersize=7)
         name = "windows" if shift == 0 else f"windows shifted by {shift}"
-        _bare(axis, f"{name}: {counts[-1]} places")
+        bare(axis, f"{name}: {counts[-1]} places")
     sights = [
         f"{n} ({'shifted by ' + str(s) if s else 'no shift'})" for n, s in zip(counts, shifts, strict=True)
     ]
@@ -49,7 +47,7 @@ def what_a_token_sees(
 
 
 def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) -> Picture:
-    """How many places each token knows of after some blocks, one map for each list of shifts."""
+    """How many places each token depends on after some blocks, one map for each list of shifts."""
     figure, (axes,) = panels(3.3 * len(blocks), 3.7, 1, len(blocks))
     facts = []
     for axis, shifts in zip(axes, blocks, strict=True):
@@ -63,7 +61,7 @@ def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) 
         name = f"{len(shifts)} {spoken}, " + (
             f"shifts {', '.join(map(str, shifts))}" if any(shifts) else "no shift"
         )
-        _bare(axis, name)
+        bare(axis, name)
         span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
         facts.append(f"{span} ({name})")
     title = f"Of {side**2} places a token knows {'; '.join(facts)}"
@@ -71,7 +69,7 @@ def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) 
 
 
 def mask_of_shifted_windows(side: int, window: int, shift: int) -> Picture:
-    """The rolled map in colours of where its places are from, and which keys each window's queries see."""
+    """The rolled map, coloured by where its places come from, and the mask of each window."""
     masks = shifted_mask(side, window, shift)
     figure, (axes,) = panels(2.3 * (len(masks) + 1), 2.9, 1, len(masks) + 1)
     wrapped = (np.arange(side) >= side - shift).astype(int)
@@ -83,24 +81,23 @@ def mask_of_shifted_windows(side: int, window: int, shift: int) -> Picture:
     for i in range(len(masks)):
         x, y = (i % per_row + 0.5) * window, (i // per_row + 0.5) * window
         axes[0].text(x, y, str(i + 1), ha="center", va="center", fontsize=12, fontweight="bold")
-    _bare(axes[0], f"the map, rolled by {shift}")
+    bare(axes[0], f"the map, rolled by {shift}")
     for i, (axis, mask) in enumerate(zip(axes[1:], masks, strict=True), 1):
         axis.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
-        _bare(axis, f"window {i}")
+        bare(axis, f"window {i}")
         axis.set_xlabel("key", fontsize=9)
         axis.set_ylabel("query", fontsize=9)
     shares = [f"{mask.float().mean():.0%}" for mask in masks]
     title = f"Shares of query–key pairs that the mask lets through, window by window: {', '.join(shares)}"
-    return finish(
-        figure, title, f"The rolled map in four colours, and one mask of {window**2}² per window. {title}."
-    )
+    alt = f"The rolled map in four colours, and one mask of {window**2}² per window. {title}."
+    return finish(figure, title, alt)
 
 
 def position_bias(layers: dict[str, Attention]) -> Picture:
-    """What attention adds to the scores of a key, by where the key lies seen from the query.
+    """The position bias of scores, by the key's place relative to the query: a row of heads for each layer.
 
-    Args:
-        layers: name → attention with a position bias, a row of images each, one image per head.
+    Raises:
+        ValueError: a layer has no position bias.
     """
     tables = {}
     for name, layer in layers.items():
@@ -108,7 +105,7 @@ def position_bias(layers: dict[str, Attention]) -> Picture:
             raise ValueError(f"{name} has no position bias: expected attention in windows; try a Swin's")
         table = layer.position_bias.table.weight.detach().cpu()
         reach = round(len(table) ** 0.5)
-        # The table goes by query minus key: turned round, it goes by where the key is.
+        # The table is indexed by query minus key. Flipped, it is indexed by key minus query.
         tables[name] = table.T.unflatten(1, (reach, reach)).flip(1, 2).numpy()
     heads = max(len(t) for t in tables.values())
     most = max(float(np.abs(t).max()) for t in tables.values())
@@ -133,7 +130,7 @@ def position_bias(layers: dict[str, Attention]) -> Picture:
 
 
 def _grid(axis: Axes, side: int, window: int, shift: int) -> None:
-    """The borders of the windows, and of the image."""
+    """Draw the borders of the windows and of the image."""
     for edge in {0, side, *range(shift, side, window)}:
         axis.axhline(edge, color="black", linewidth=1.4, clip_on=False)
         axis.axvline(edge, color="black", linewidth=1.4, clip_on=False)
@@ -146,12 +143,6 @@ def _middle(places: npt.NDArray[np.bool_]) -> tuple[float, float]:
     height = int(np.append(places[top:, left], False).argmin())
     width = int(np.append(places[top, left:], False).argmin())
     return top + height / 2, left + width / 2
-
-
-def _bare(axis: Axes, title: str) -> None:
-    axis.set_title(title, fontsize=10)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def _rgb(color: str) -> tuple[float, ...]:
