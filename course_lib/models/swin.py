@@ -12,46 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import checks
-from course_lib.models.attention import ATTENTION_KINDS, Attention
-from course_lib.models.block import NORM_PLACES, Block, init_weights
-from course_lib.models.patches import PatchEmbedding, check_patch
+from course_lib.deprecated import renamed
+from course_lib.models.attention import Attention
+from course_lib.models.block import Block, Transformer
+from course_lib.models.patches import RENAMED, ImageConfig, PatchEmbedding
 
 
-@dataclass(frozen=True)
-class SwinConfig:
+@renamed(**RENAMED)
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig(ImageConfig):
     """Sizes of a Swin. Each further stage halves the map's side and doubles width and heads."""
 
-    n_classes: int
-    image_size: int = 28
-    """Side of the images, in pixels."""
-    channels: int = 1
     patch: int = 2
-    """Side of a patch, in pixels; a patch is one token of the first stage."""
-    stem: str = "patch"
-    """How patches become tokens: by one convolution ("patch") or several ("conv")."""
     d_model: int = 32
-    """Width of the first stage."""
     heads: int = 2
-    """Heads of the first stage."""
     depths: tuple[int, ...] = (2, 4)
     """Number of blocks in each stage."""
     window: int | None = 7
     """Side of a window, in tokens; None if attention covers the whole map (Flatten-Swin)."""
-    norm: str = "pre"
-    """LayerNorm before each branch ("pre") or after each sum ("post")."""
-    attention: str = "softmax"
-    """How scores become weights, one of `ATTENTION_KINDS`."""
-    qk_norm: bool = False
-    """LayerNorm on queries and keys."""
 
     def __post_init__(self) -> None:
-        for name in ("n_classes", "image_size", "channels", "patch", "d_model", "heads"):
-            checks.count(name, getattr(self, name))
+        super().__post_init__()
         check_depths(self.depths)
-        check_patch(self.image_size, self.patch, self.stem)
-        checks.choice("norm", self.norm, NORM_PLACES)
-        checks.choice("attention", self.attention, ATTENTION_KINDS)
-        checks.flag("qk_norm", self.qk_norm)
         for i, side in enumerate(self.sides[:-1], 1):
             if side % 2:
                 raise ValueError(
@@ -77,7 +59,7 @@ class SwinConfig:
     @property
     def sides(self) -> tuple[int, ...]:
         """Side of each stage's map, in tokens."""
-        return tuple(self.image_size // self.patch >> stage for stage in range(len(self.depths)))
+        return tuple(self.side >> stage for stage in range(len(self.depths)))
 
     def stages(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield (stage, position in the stage, width, heads) of every block."""
@@ -180,7 +162,7 @@ def shifted_mask(side: int, window: int, shift: int) -> Tensor:
     return parts[:, :, None] == parts[:, None, :]
 
 
-class Swin(nn.Module):
+class Swin(Transformer):
     """Encoder of windows: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
     The head reads the mean over the last map's tokens. The windows' relative bias encodes positions.
@@ -189,14 +171,11 @@ class Swin(nn.Module):
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        d, size = config.d_model, config.image_size
-        self.patch_embedding = PatchEmbedding(size, config.channels, config.patch, d, config.stem)
-        self.embedding_norm = nn.LayerNorm(d)
-        self.blocks = nn.ModuleList(self.make_blocks())
-        last = d << (len(config.depths) - 1)
-        self.final_norm = nn.LayerNorm(last) if config.norm == "pre" else nn.Identity()
-        self.head = nn.Linear(last, config.n_classes, bias=False)
-        init_weights(self, sum(config.depths), generator)
+        self.patch_embedding = PatchEmbedding(config)
+        self.embedding_norm = nn.LayerNorm(config.d_model)
+        last = config.d_model << (len(config.depths) - 1)
+        head = nn.Linear(last, config.n_classes, bias=False)
+        self.add_blocks(self.make_blocks(), head, config.norm, generator)
 
     def make_blocks(self) -> Iterator[StageBlock]:
         """Yield the blocks of all stages in order."""
@@ -224,7 +203,4 @@ class Swin(nn.Module):
         return self.embedding_norm(self.patch_embedding(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.embed(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.final_norm(x).mean((1, 2)))
+        return self.head(self.read(self.embed(images)).mean((1, 2)))
