@@ -12,6 +12,8 @@ import ipywidgets
 import numpy as np
 import numpy.typing as npt
 
+from course_lib.figures.palette import REFERENCE_COLOR
+
 Array = npt.NDArray[Any]
 
 CHART_HEIGHT = "244px"
@@ -98,15 +100,12 @@ def thinned(n: int) -> npt.NDArray[np.int64]:
     return np.arange(n)[::-1][::every][::-1] if n else np.arange(0)
 
 
-def round_decades(low: float, high: float) -> tuple[float, float]:
-    """The powers of ten around a range."""
-    return float(10.0 ** np.floor(np.log10(low))), float(10.0 ** np.ceil(np.log10(high)))
-
-
-def decades(low: float, high: float) -> Array:
-    """At most seven powers of ten from `low` to `high`, both powers of ten themselves."""
-    powers = np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
-    return 10.0 ** powers[:: 1 + (len(powers) - 1) // 6]
+def set_decades(scale: bqplot.LogScale, axis: bqplot.Axis, low: float, high: float) -> None:
+    """Let a scale and its axis show a range in whole decades, with at most seven ticks."""
+    first, last = np.floor(np.log10(low)), np.ceil(np.log10(high))
+    powers = np.arange(first, last + 1)
+    axis.tick_values = 10.0 ** powers[:: 1 + (len(powers) - 1) // 6]
+    scale.min, scale.max = float(10.0**first), float(10.0**last)
 
 
 def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
@@ -123,42 +122,64 @@ def chart_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> 
     return [bqplot.Axis(scale=s, tick_style=SMALL, **style) for s, style in ((x, below), (y, left))]
 
 
-def unit_scales() -> dict[str, bqplot.Scale]:
-    """Linear scales from 0 to 1."""
-    return {axis: bqplot.LinearScale(min=0.0, max=1.0) for axis in "xy"}
-
-
-def picture_axes(scales: dict[str, bqplot.Scale], x_label: str, y_label: str) -> list[bqplot.Axis]:
-    """Axes of a picture that fills its figure."""
-    x, y = scales["x"], scales["y"]
-    x.allow_padding = y.allow_padding = False
-    style = {"grid_lines": "none", "tick_style": SMALL}
-    return [
-        bqplot.Axis(scale=x, label=x_label, num_ticks=4, label_offset="28px", **style),
-        bqplot.Axis(scale=y, label=y_label, side="left", label_offset="38px", **style),
-    ]
-
-
 class LivePicture:
-    """A picture in a figure. bqplot redraws when it is handed another one, so that two take turns.
+    """A figure filled by a picture. bqplot redraws when it is handed another one, so that two take turns.
 
     Args:
-        scales: "x" and "y", from 0 to 1 where the picture fills the figure.
+        title: of the figure.
+        x_label, y_label: of its axes, which run from 0 to 1 until they are told otherwise.
         empty: a PNG file to begin with.
     """
 
-    def __init__(self, scales: dict[str, bqplot.Scale], empty: bytes) -> None:
+    def __init__(self, title: str, x_label: str, y_label: str, empty: bytes) -> None:
+        scales = {axis: bqplot.LinearScale(min=0.0, max=1.0, allow_padding=False) for axis in "xy"}
+        self.x, self.y = scales.values()
+        self.x_axis, self.y_axis = chart_axes(self.x, self.y, x_label, y_label)
+        self.y_axis.grid_lines, self.x_axis.num_ticks = "none", 4
         self._turns = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
         self.mark = bqplot.Image(image=self._turns[0], scales=scales)
         self.widgets = (self.mark, *self._turns)
         """All widgets that send messages. Held in this order they send in reverse: the mark last, as it shows
         the picture as it is at that moment."""
+        self.figure = lab_figure(title, [self.x_axis, self.y_axis], [self.mark])
 
-    def show(self, picture: bytes, **place: Any) -> None:
-        """Show another PNG file; `place`: ends of the mark, `x` and `y`."""
+    def show(self, picture: bytes, end: float | None = None) -> None:
+        """Show another PNG file, up to `end` of the x axis if that has changed."""
         self._turns.reverse()
         self._turns[0].value = picture
         with self.mark.hold_sync():  # in one message
             self.mark.image = self._turns[0]
-            for name, ends in place.items():
-                setattr(self.mark, name, ends)
+            if end is not None:
+                self.mark.x = np.array([0.0, end])
+
+
+class DotChart:
+    """A figure of two kinds of dots and a dashed level line.
+
+    Args:
+        title: of the figure.
+        x_label, y_label: of its axes.
+        y: scale of the y axis.
+        kinds: colour and marker of the two kinds.
+        style: of both kinds.
+    """
+
+    def __init__(
+        self, title: str, x_label: str, y_label: str, y: bqplot.Scale, *kinds: tuple[str, str], **style: Any
+    ) -> None:
+        self.x, self.y = bqplot.LinearScale(min=0.0, max=1.0), y
+        style |= {"x": [], "y": [], "scales": {"x": self.x, "y": self.y}}
+        self.kinds = [bqplot.Scatter(colors=[color], marker=marker, **style) for color, marker in kinds]
+        self.level = lines_mark(style["scales"], [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
+        self.x_axis, self.y_axis = chart_axes(self.x, self.y, x_label, y_label)
+        self.figure = lab_figure(title, [self.x_axis, self.y_axis], [self.level, *self.kinds])
+
+    def draw(self, x: Array, y: Array, second: Array, level: float | None) -> None:
+        """Draw dots (n,), those of the second kind where `second` is True, and the level if there is one."""
+        for mark, some in zip(self.kinds, (~second, second), strict=True):
+            with mark.hold_sync():  # in one message
+                mark.x, mark.y = x[some], y[some]
+        if level is None:
+            clear_line(self.level, self.y.min)
+        else:
+            set_line(self.level, np.array([0.0, self.x.max]), np.full(2, level))

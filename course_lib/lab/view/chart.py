@@ -11,12 +11,11 @@ from course_lib.lab.view.bqplot_marks import (
     Array,
     chart_axes,
     clear_line,
-    decades,
     lab_figure,
     labels_mark,
     lines_mark,
-    round_decades,
     round_values,
+    set_decades,
     set_labels,
     set_line,
 )
@@ -138,12 +137,11 @@ class Chart:
             self._set_range(min(low, self.y.min), max(room * high, self.y.max))
 
     def _set_range(self, low: float, high: float) -> None:
-        if self.log:  # whole decades
-            low, high = round_decades(low, high)
-            self.y_axis.tick_values = decades(low, high)
+        if self.log:
+            set_decades(self.y, self.y_axis, low, high)
         else:
             self.y_axis.tick_values = round_values(low, high)
-        self.y.min, self.y.max = float(low), float(high)
+            self.y.min, self.y.max = float(low), float(high)
 
 
 def _value(value: Any) -> str:

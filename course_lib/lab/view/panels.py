@@ -11,12 +11,9 @@ from course_lib.lab.view.bqplot_marks import (
     LivePicture,
     cell_layout,
     figure_grid,
-    lab_figure,
     name_ticks,
-    picture_axes,
     set_line,
     thinned,
-    unit_scales,
 )
 from course_lib.lab.view.chart import Chart
 from course_lib.lab.view.curves import Curves, side_by_side
@@ -54,18 +51,13 @@ class Panels:
         self.verdict = ipywidgets.HTML(layout=cell_layout())
         self.judged: Verdict | None = None
         """The verdict that is shown."""
-        self._make_maps()
+        labels = "key (left to right)", "query (top to bottom)"
+        self.maps = LivePicture("Attention maps (dark: more)", *labels, NOTHING_SEEN)
         self._curves: dict[Branch, Curves] = {}
         self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
-        figures = [self.loss.figure, self.entropy.figure, self.maps_figure]
+        figures = [self.loss.figure, self.entropy.figure, self.maps.figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
         self.widget = ipywidgets.VBox([self.legend, figure_grid(figures)])
-
-    def _make_maps(self) -> None:
-        scales = unit_scales()
-        self.map_axes = picture_axes(scales, "key (left to right)", "query (top to bottom)")
-        self.maps = LivePicture(scales, NOTHING_SEEN)
-        self.maps_figure = lab_figure("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
 
     # --- what is shown --------------------------------------------------------------------------
 
@@ -117,8 +109,8 @@ class Panels:
 
     def _draw_map_axes(self, run: Run) -> None:
         rows, columns = min(len(run.sites), MAX_TILES[0]), min(max(run.heads), MAX_TILES[1])
-        name_ticks(self.map_axes[0], {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
-        name_ticks(self.map_axes[1], {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
+        name_ticks(self.maps.x_axis, {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
+        name_ticks(self.maps.y_axis, {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
 
     def curves(self, branch: Branch) -> Curves:
         """The curves of a branch, as far as they are read."""

@@ -3,17 +3,8 @@
 import bqplot
 import numpy as np
 
-from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
-from course_lib.lab.view.bqplot_marks import (
-    Array,
-    chart_axes,
-    decades,
-    lab_figure,
-    lines_mark,
-    name_ticks,
-    round_decades,
-    set_line,
-)
+from course_lib.figures.palette import ARM_COLORS
+from course_lib.lab.view.bqplot_marks import Array, DotChart, name_ticks, set_decades
 from course_lib.models.parameter_groups import group_of
 from course_lib.runs import Record, Run
 from course_lib.runs.records import layer_of
@@ -23,25 +14,19 @@ LABELLED = 16
 """Largest number of matrices that are named one by one; if there are more, the layers are."""
 
 
-class StepSizes:
+class StepSizes(DotChart):
     """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
 
     For a bounded matrix, ρ is the size of the step before the cut: what stands above τ was cut.
     """
 
     def __init__(self) -> None:
-        self.x = bqplot.LinearScale(min=0.0, max=1.0)
-        self.y = bqplot.LogScale(min=1e-3, max=10.0)
-        scales = {"x": self.x, "y": self.y}
-        style = {"default_size": 40, "scales": scales, "stroke": "white"}
-        self.free = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw-warmup"]], marker="circle", **style)
-        self.cut = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw2"]], marker="triangle-down", **style)
-        self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
-        self.x_axis, self.y_axis = chart_axes(self.x, self.y, "matrix, by layer", "σ₁ ratio ρ")
+        kinds = (ARM_COLORS["adamw-warmup"], "circle"), (ARM_COLORS["adamw2"], "triangle-down")
+        y, style = bqplot.LogScale(min=1e-3, max=10.0), {"default_size": 40, "stroke": "white"}
+        title = "ρ beside τ (▼ cut by the bound)"
+        super().__init__(title, "matrix, by layer", "σ₁ ratio ρ", y, *kinds, **style)
+        self.free, self.cut = self.kinds
         self.y_axis.tick_format = "~g"
-        self.figure = lab_figure(
-            "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
-        )
 
     def reset(self, run: Run) -> None:
         """Show another run's matrices."""
@@ -58,9 +43,9 @@ class StepSizes:
             elif first[i]:
                 ticks[i + 1] = name.split()[0]
         name_ticks(self.x_axis, ticks)
-        self._set_range(1e-3, 10.0)
+        set_decades(self.y, self.y_axis, 1e-3, 10.0)
 
-    def draw(self, run: Run) -> None:
+    def draw_step(self, run: Run) -> None:
         """Show the last step of a run that was probed."""
         record = _last_stepped(run)
         if record is None:
@@ -69,18 +54,9 @@ class StepSizes:
         x = np.arange(1.0, len(rho) + 1)
         there = np.isfinite(rho) & (rho > 0)
         if there.any():
-            low, high = round_decades(min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0))
-            self._set_range(low, high)
-        for mark, some in ((self.free, there & ~cut), (self.cut, there & cut)):
-            with mark.hold_sync():
-                mark.x, mark.y = x[some], rho[some]
-        tau = run.tau
-        end, height = (0.0, self.y.min) if tau is None else (self.x.max, tau)
-        set_line(self.tau, np.array([0.0, end]), np.full(2, height))
-
-    def _set_range(self, low: float, high: float) -> None:
-        self.y.min, self.y.max = low, high
-        self.y_axis.tick_values = decades(low, high)
+            low, high = min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0)
+            set_decades(self.y, self.y_axis, low, high)
+        self.draw(x[there], rho[there], cut[there], run.tau)
 
     def describe(self, run: Run) -> str:
         """What the panel shows, in a sentence."""
