@@ -1,4 +1,4 @@
-"""Lab: a run under the reader's hands."""
+"""Lab: a run to train and change by hand, shown in a notebook."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class Lab:
         lab = Lab("live")
         lab
 
-    From code it is driven by the methods of the same names as the buttons; nothing needs a browser:
+    Methods with the names of the buttons do the same from code, without a browser:
 
         lab.start()
         run = lab.result()
@@ -36,8 +36,8 @@ class Lab:
         lab.fork(optimizer="adamw2", tau=0.05)
         lab.start()
 
-    It is a `Session`, which trains, with a view of it and drawers of further controls. One session trains at
-    most: making or starting a lab pauses the one that trains.
+    It consists of a `Session`, which trains, its view, and drawers with further controls. At most one session
+    trains: making or starting a lab pauses the session that trains.
 
     Args:
         config: name of a preset, or a `RunConfig`.
@@ -85,7 +85,7 @@ class Lab:
 
 
 class _OfSession:
-    """A lab's attribute that is its session's; of the class, it is the class Session's."""
+    """An attribute of a lab that is an attribute of its session."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -300,7 +300,7 @@ def test_what_is_not_measured_yet_is_white(lab):
     one.result(SOON)
     for strip in (one.drawers.inside.entropy, one.drawers.inside.sec):
         assert (imread(BytesIO(strip.mark.image.value))[..., :3] < 1).any()
-        assert strip.picture.mark.x.tolist() == [0, 40]
+        assert strip.mark.x.tolist() == [0, 40]
 
 
 def test_names_of_matrices_are_short_enough_for_a_narrow_panel(lab):

@@ -1,4 +1,4 @@
-"""The drawer of what goes on inside: layers over the steps, spectrum, one head's map, every matrix's step."""
+"""The drawer that looks inside: layers against step, spectrum, one head's map, step size of each matrix."""
 
 import ipywidgets
 import numpy as np
@@ -24,7 +24,7 @@ class Strip(LivePicture):
         super().__init__(title, "step", "layer", NOTHING_SEEN)
 
     def reset(self, layers: int, steps: int) -> None:
-        """Make it white, for a run of so many steps of a model of so many layers."""
+        """Make it white, for a run with another number of steps or layers."""
         every = -(-layers // 8)
         name_ticks(self.y_axis, {1 - (i + 0.5) / layers: str(i + 1) for i in range(0, layers, every)})
         self.x.max = float(steps)
@@ -58,7 +58,7 @@ class InsideDrawer(Drawer):
             self._changes.observe(choice, lambda _: view.show(self))
 
     def reset(self) -> None:
-        """Another branch, maybe of another model."""
+        """Prepare for another branch, which may have another model."""
         self._choice = None
         run = self.session.run
         with self._changes.ignored():
@@ -72,7 +72,7 @@ class InsideDrawer(Drawer):
 
     def draw(self) -> None:
         session, shown = self.session, self.session.shown
-        # Without probes there is nothing new to see before the end.
+        # Between two probes there is nothing new to see before the end of the run.
         choice = (self.layer.value, self.head.value, None if session.busy else shown.updates)
         if shown.observation is self._observation and choice == self._choice:
             return

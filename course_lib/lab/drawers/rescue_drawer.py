@@ -1,4 +1,4 @@
-"""The drawer of the rescue: turn the bound on here, and find out how late is too late."""
+"""The drawer of the rescue: bound a run from here on, and search for the last step at which that helps."""
 
 import bqplot
 import ipywidgets
@@ -15,7 +15,7 @@ from course_lib.studies.rescue import Rescue
 
 
 class RescueDrawer(Drawer):
-    """The button that turns the bound on, the search for the last step at which it helps, and its chart."""
+    """Two buttons, one to turn the bound on and one to search, and the chart of the search."""
 
     title = "Rescue"
     tooltip = "Turn the bound on in mid-run: how late can a crash still be cured?"

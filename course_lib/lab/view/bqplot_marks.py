@@ -1,7 +1,7 @@
 """Parts of the lab's figures: marks, axes, pictures that change, and their layout.
 
-A frame sends as little as it can: one message for each mark that has something new, arrays in binary. The
-browser's work slows the training where both share the same cores.
+The browser's work slows the training if both share the same cores. So a frame sends one message for each mark
+that has changed, with arrays in binary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,43 +19,38 @@ Array = npt.NDArray[Any]
 CHART_HEIGHT = "244px"
 SMALL = {"font-size": "10px"}
 GRID_COLOR = "#E6E6E6"
-MAX_POINTS = 400
-"""Largest number of points of a curve; more would not be visible."""
-
-
-def clear_line(mark: bqplot.Lines, low: float) -> None:
-    """Make a mark invisible: a line without length, as browsers log errors for one without points."""
-    set_line(mark, np.zeros(2), np.full(2, low))
 
 
 def set_line(mark: bqplot.Lines, x: Array, y: Array) -> None:
-    """Give a mark new points."""
-    if x.shape[-1] == 1:  # bqplot would take the lines of a single point for the points of a single line
+    """Give a mark new points, or hide it if there are none."""
+    if not y.size:  # browsers log errors for lines without points, but not for a line without length
+        x, y = np.zeros(2), np.ones(2)
+    if x.shape[-1] == 1:  # bqplot would read lines of one point each as the points of one line
         x, y = np.repeat(x, 2, axis=-1), np.repeat(y, 2, axis=-1)
     with mark.hold_sync():  # in one message
         mark.x, mark.y = x.astype(np.float32), y.astype(np.float32)
 
 
 def set_labels(mark: bqplot.Label, x: Sequence[float], y: Sequence[float], text: Sequence[str]) -> None:
-    """Give a mark new texts and their places."""
+    """Give a mark new texts and their positions."""
     with mark.hold_sync():
         mark.x, mark.y = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
         mark.text = np.array(text, dtype=str)
 
 
 def lines_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Lines:
-    """Lines, invisible until they get points."""
+    """Lines, which are invisible until they get points."""
     return bqplot.Lines(x=np.zeros(2), y=np.ones(2), scales=scales, colors=colors, **style)
 
 
 def labels_mark(scales: dict[str, Any], colors: list[str], **style: Any) -> bqplot.Label:
-    """Labels, none at first."""
+    """A mark for labels, without any at first."""
     style |= {"scales": scales, "colors": colors, "default_size": 10, "font_weight": "normal"}
     return bqplot.Label(x=[], y=[], text=[], **style)
 
 
 def lab_figure(title: str, axes: list[bqplot.Axis], marks: list[bqplot.Mark]) -> bqplot.Figure:
-    """A figure as large as all others of the lab."""
+    """A figure of the size that all figures of the lab have."""
     figure = bqplot.Figure(
         title=title,
         axes=axes,
@@ -84,7 +79,7 @@ def round_values(low: float, high: float) -> Array:
 
 
 def figure_grid(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
-    """Figures in rows of three, or fewer where there is no room for so many."""
+    """Figures in rows of three, or fewer in a narrow window."""
     layout = ipywidgets.Layout(
         grid_template_columns="repeat(auto-fit, minmax(max(290px, 30%), 1fr))",
         grid_gap="8px 12px",
@@ -92,12 +87,6 @@ def figure_grid(figures: Sequence[ipywidgets.Widget]) -> ipywidgets.GridBox:
         overflow="hidden",
     )
     return ipywidgets.GridBox(figures, layout=layout)
-
-
-def thinned(n: int) -> npt.NDArray[np.int64]:
-    """Indices of at most `MAX_POINTS` of n points, the last one among them."""
-    every = -(-n // MAX_POINTS)
-    return np.arange(n)[::-1][::every][::-1] if n else np.arange(0)
 
 
 def set_decades(scale: bqplot.LogScale, axis: bqplot.Axis, low: float, high: float) -> None:
@@ -109,26 +98,23 @@ def set_decades(scale: bqplot.LogScale, axis: bqplot.Axis, low: float, high: flo
 
 
 def name_ticks(axis: bqplot.Axis, names: Mapping[float, str]) -> None:
-    """Give an axis ticks with names; takes effect when its figure is displayed next."""
+    """Give an axis ticks with names, which appear when its figure is displayed next."""
     axis.tick_values = np.array(list(names), dtype=np.float64)
-    # As JavaScript writes the numbers.
+    # bqplot looks names up by the numbers as JavaScript writes them.
     axis.tick_labels = {repr(float(at)).removesuffix(".0"): name for at, name in names.items()}
 
 
 def chart_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
-    """Axes of a chart, with lines across it from the y axis alone."""
+    """Axes of a chart. Only the y axis has grid lines."""
     below = {"label": x_label, "label_offset": "28px", "grid_lines": "none"}
     left = {"label": y_label, "label_offset": "38px", "side": "left", "grid_color": GRID_COLOR}
     return [bqplot.Axis(scale=s, tick_style=SMALL, **style) for s, style in ((x, below), (y, left))]
 
 
 class LivePicture:
-    """A figure filled by a picture. bqplot redraws when it is handed another one, so that two take turns.
+    """A figure with a picture that fills it; both axes run from 0 to 1 until they are changed.
 
-    Args:
-        title: of the figure.
-        x_label, y_label: of its axes, which run from 0 to 1 until they are told otherwise.
-        empty: a PNG file to begin with.
+    bqplot redraws only when it gets another image, so two images take turns. `empty` is the first PNG file.
     """
 
     def __init__(self, title: str, x_label: str, y_label: str, empty: bytes) -> None:
@@ -139,8 +125,8 @@ class LivePicture:
         self._turns = [ipywidgets.Image(value=empty, format="png") for _ in range(2)]
         self.mark = bqplot.Image(image=self._turns[0], scales=scales)
         self.widgets = (self.mark, *self._turns)
-        """All widgets that send messages. Held in this order they send in reverse: the mark last, as it shows
-        the picture as it is at that moment."""
+        """All widgets that send messages. Widgets held in this order send in reverse. The mark must be last,
+        since it shows the picture as it is when its message arrives."""
         self.figure = lab_figure(title, [self.x_axis, self.y_axis], [self.mark])
 
     def show(self, picture: bytes, end: float | None = None) -> None:
@@ -154,15 +140,7 @@ class LivePicture:
 
 
 class DotChart:
-    """A figure of two kinds of dots and a dashed level line.
-
-    Args:
-        title: of the figure.
-        x_label, y_label: of its axes.
-        y: scale of the y axis.
-        kinds: colour and marker of the two kinds.
-        style: of both kinds.
-    """
+    """A figure of two kinds of dots, each given by colour and marker, and a dashed level line."""
 
     def __init__(
         self, title: str, x_label: str, y_label: str, y: bqplot.Scale, *kinds: tuple[str, str], **style: Any
@@ -179,7 +157,5 @@ class DotChart:
         for mark, some in zip(self.kinds, (~second, second), strict=True):
             with mark.hold_sync():  # in one message
                 mark.x, mark.y = x[some], y[some]
-        if level is None:
-            clear_line(self.level, self.y.min)
-        else:
-            set_line(self.level, np.array([0.0, self.x.max]), np.full(2, level))
+        height = np.array([] if level is None else [level, level])
+        set_line(self.level, np.array([0.0, self.x.max]), height)

@@ -1,4 +1,4 @@
-"""The charts, the attention maps and the verdict, and how branches are drawn into them."""
+"""The charts, the attention maps and the verdict, with all branches drawn into them."""
 
 from contextlib import ExitStack
 
@@ -7,16 +7,9 @@ import numpy as np
 
 from course_lib.figures.palette import LAYER_COLORS
 from course_lib.lab.session.branches import Branch, Branches
-from course_lib.lab.view.bqplot_marks import (
-    LivePicture,
-    cell_layout,
-    figure_grid,
-    name_ticks,
-    set_line,
-    thinned,
-)
+from course_lib.lab.view.bqplot_marks import LivePicture, cell_layout, figure_grid, name_ticks, set_line
 from course_lib.lab.view.chart import Chart
-from course_lib.lab.view.curves import Curves, side_by_side
+from course_lib.lab.view.curves import Curves, side_by_side, thinned
 from course_lib.lab.view.maps import MAX_TILES, NOTHING_SEEN, map_picture
 from course_lib.lab.view.text import branch_table_html, legend_html, number, verdict_html
 from course_lib.models import DISTRIBUTIONS
@@ -36,8 +29,8 @@ LINE_COLOR = "#333333"
 class Panels:
     """All charts, the attention maps and the verdict of a lab.
 
-    One branch alone is drawn layer by layer. Of several branches each has one line in its own colour, which
-    shows the layer that is worst off.
+    A single branch is drawn layer by layer. If there are several, each has one line in its own colour, which
+    shows its worst layer.
     """
 
     def __init__(self) -> None:
@@ -62,11 +55,9 @@ class Panels:
     # --- what is shown --------------------------------------------------------------------------
 
     def reset(self, branches: Branches, previous: Run | None) -> None:
-        """Show branches of which some are new here, or another one is the current one.
+        """Show other branches, or another current one; no thread may train them during the call.
 
-        Args:
-            branches: what to show; no thread may train them meanwhile.
-            previous: stays as a grey line behind the loss of a run without branches.
+        The loss of `previous` is a grey line behind the loss of a single branch.
         """
         self.branches = branches
         self._curves = {branch: self._curves.get(branch) or Curves(branch) for branch in branches}
@@ -82,7 +73,7 @@ class Panels:
     def _set_axes(self, run: Run) -> None:
         steps = max(branch.run.config.steps for branch in self.branches)
         references = [(f"{line.name} {line.loss:.2f}", line.loss) for line in run.task.references]
-        # A text of one letter has no loss to speak of; an axis needs a height.
+        # The loss of a text of one letter is zero, but an axis needs a height.
         top = max(0.1, np.log(run.task.n_outputs), *(loss for _, loss in references))
         self.loss.clear(steps, 0.0, 1.12 * top)
         self.loss.draw_levels(references)
@@ -113,20 +104,17 @@ class Panels:
         name_ticks(self.maps.y_axis, {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
 
     def curves(self, branch: Branch) -> Curves:
-        """The curves of a branch, as far as they are read."""
+        """The curves of a branch, as far as its records are read."""
         return self._curves[branch]
 
     # --- frames ---------------------------------------------------------------------------------
 
     def draw(self, past: Run | None = None, *, maps: bool = True) -> None:
-        """Draw what is new since the last frame.
+        """Draw what is new since the last frame, and with `maps` the attention maps.
 
-        Args:
-            past: the current branch as it was at the moment that is looked at, with its observation; None:
-                it is the present.
-            maps: whether the attention maps are drawn, too.
+        `past` is the current branch at an earlier moment, with its observation; None for the present.
         """
-        with ExitStack() as held:  # sent together, the messages of a frame are painted together
+        with ExitStack() as held:  # a browser paints messages together that are sent together
             for widget in self._changing:
                 held.enter_context(widget.hold_sync())
             self._draw(past)
@@ -134,7 +122,7 @@ class Panels:
                 self.draw_maps(past)
 
     def draw_loss(self) -> None:
-        """Draw what is new in the losses, in a single message."""
+        """Draw new losses, in a single message."""
         new = [curves.read_losses() for curves in self._curves.values()]
         if any(new) or self._stale:
             x, y = side_by_side([curves.loss() for curves in self._curves.values()])

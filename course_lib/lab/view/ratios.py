@@ -1,4 +1,4 @@
-"""The panel of step sizes: ρ of every matrix inside the blocks beside τ."""
+"""The panel of step sizes: ρ of every matrix inside the blocks, compared with τ."""
 
 import bqplot
 import numpy as np
@@ -11,13 +11,13 @@ from course_lib.runs.records import layer_of
 
 _PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
 LABELLED = 16
-"""Largest number of matrices that are named one by one; if there are more, the layers are."""
+"""Largest number of matrices with a name each. If there are more, only the layers have names."""
 
 
 class StepSizes(DotChart):
-    """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
+    """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step.
 
-    For a bounded matrix, ρ is the size of the step before the cut: what stands above τ was cut.
+    ρ of a bounded matrix is the size of its step before the cut. A step above τ was cut and has another mark.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class StepSizes(DotChart):
         self.draw(x[there], rho[there], cut[there], run.tau)
 
     def describe(self, run: Run) -> str:
-        """What the panel shows, in a sentence."""
+        """Say in a sentence what the panel shows."""
         record = _last_stepped(run)
         if record is None:
             return "No step is probed yet."
@@ -83,7 +83,7 @@ class StepSizes(DotChart):
 
 
 def _last_stepped(run: Run) -> Record | None:
-    """The record of the last probed step; the one after the last update has no step."""
+    """The record of the last probed step. The record after the last update has no step."""
     return next((r for r in reversed(run.records) if "rho_applied" in r.probes), None)
 
 
