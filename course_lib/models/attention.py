@@ -99,12 +99,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class RelativePositionBias(nn.Module):
     """One learned number per head and offset between two tokens of a window (Swin, arXiv 2103.14030).
 
-    Args:
-        heads: number of heads.
-        window: side of the window, in tokens.
-
-    Returns:
-        (heads, window², window²), which is added to the scores.
+    `window` is its side, in tokens. The result, (heads, window², window²), is added to the scores.
     """
 
     index: Tensor

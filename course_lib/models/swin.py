@@ -40,10 +40,9 @@ class SwinConfig(ImageConfig):
                     f"depths is {self.depths}: expected at most {i} stages, a map of {side} × {side} tokens "
                     f"has no half; try {self.depths[:i]}, or another patch"
                 )
-        if self.window is not None:
-            self._check_window(checks.count("window", self.window))
-
-    def _check_window(self, window: int) -> None:
+        if self.window is None:
+            return
+        window = checks.count("window", self.window)
         if any(side % window for side in self.sides):
             near = checks.nearest_divisor(math.gcd(*self.sides), window)
             raise ValueError(
@@ -61,11 +60,12 @@ class SwinConfig(ImageConfig):
         """Side of each stage's map, in tokens."""
         return tuple(self.side >> stage for stage in range(len(self.depths)))
 
-    def stages(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (stage, position in the stage, width, heads) of every block."""
+    def stages(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """Yield (side of the map, position in the stage, width, heads, whether it merges) of every block."""
         for stage, depth in enumerate(self.depths):
             for i in range(depth):
-                yield stage, i, self.d_model << stage, self.heads << stage
+                width, heads = self.d_model << stage, self.heads << stage
+                yield self.sides[stage], i, width, heads, stage > 0 and i == 0
 
 
 def check_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
@@ -91,12 +91,8 @@ class PatchMerging(nn.Module):
 class StageBlock(Block):
     """A block on a map of tokens (batch, H, W, d_model).
 
-    Args:
-        d_model: width.
-        attention: the block's own attention.
-        norm: LayerNorm before each branch ("pre") or after each sum ("post").
-        merges: whether it first merges four tokens into one, as the first block of a later stage does. The
-            input is then (batch, 2·H, 2·W, d_model/2).
+    If it `merges`, as the first block of a later stage does, it first merges four tokens into one. The input
+    is then (batch, 2·H, 2·W, d_model/2).
     """
 
     def __init__(self, d_model: int, attention: Attention, norm: str, *, merges: bool) -> None:
@@ -108,28 +104,20 @@ class StageBlock(Block):
 
 
 class WindowBlock(StageBlock):
-    """Attention inside windows of `window` × `window` tokens, shifted by `shift` tokens.
+    """Attention inside windows of `window` × `window` tokens, shifted by half of that if there is a `mask`.
 
     The map is rolled, so that a shifted window becomes a plain one. The roll also puts tokens of opposite
-    borders side by side; a mask hides these from each other.
+    borders side by side; the mask hides these from each other (see `shifted_mask`).
     """
 
     mask: Tensor | None
 
     def __init__(
-        self,
-        d_model: int,
-        attention: Attention,
-        norm: str,
-        *,
-        merges: bool,
-        side: int,
-        window: int,
-        shift: int,
+        self, d_model: int, attention: Attention, norm: str, *, merges: bool, window: int, mask: Tensor | None
     ) -> None:
         super().__init__(d_model, attention, norm, merges=merges)
-        self.window, self.shift = window, shift
-        self.register_buffer("mask", shifted_mask(side, window, shift) if shift else None, persistent=False)
+        self.window, self.shift = window, 0 if mask is None else window // 2
+        self.register_buffer("mask", mask, persistent=False)
 
     def attend(self, x: Tensor) -> Tensor:
         if self.shift:
@@ -181,17 +169,13 @@ class Swin(Transformer):
         """Yield the blocks of all stages in order."""
         c = self.config
         window = checks.count("window", c.window)
-        for stage, i, width, heads in c.stages():
-            side = c.sides[stage]
+        for side, i, width, heads, merges in c.stages():
             # A window that covers the whole map is not shifted.
-            shift = window // 2 if i % 2 and side > window else 0
+            mask = shifted_mask(side, window, window // 2) if i % 2 and side > window > 1 else None
             attention = Attention(
                 width, heads, kind=c.attention, causal=False, qk_norm=c.qk_norm, window=window
             )
-            yield WindowBlock(
-                width, attention, c.norm, merges=stage > 0 and i == 0,
-                side=side, window=window, shift=shift,
-            )  # fmt: skip
+            yield WindowBlock(width, attention, c.norm, merges=merges, window=window, mask=mask)
 
     @property
     def tokens(self) -> tuple[int, ...]:

@@ -236,10 +236,10 @@ def test_the_search_is_shown_can_be_stopped_and_goes_on(lab):
     assert one.state in ("searching", "finished")
     one.stop()
     one.result(SOON)
-    search = drawer.search
+    search = one.session.search
     drawer.sweep.click()
     one.result(SOON)
-    assert drawer.search is search
+    assert one.session.search is search
     assert search.finished
     assert search.trials
     shown = [

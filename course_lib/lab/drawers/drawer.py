@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets
 
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import button, hint
+from course_lib.lab.view.controls import button, hint_html
 from course_lib.lab.view.user_changes import UserChanges
 from course_lib.lab.view.view import View
 
@@ -41,4 +41,4 @@ class Drawer:
 
     def _stack(self, how: str, *widgets: ipywidgets.Widget) -> None:
         """Put widgets below a line that says how to use them."""
-        self.widget = ipywidgets.VBox([hint(how), *widgets])
+        self.widget = ipywidgets.VBox([ipywidgets.HTML(hint_html(how)), *widgets])

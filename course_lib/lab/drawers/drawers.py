@@ -23,8 +23,7 @@ class Drawers:
         self.rescue = RescueDrawer(session, view)
         self.inside = InsideDrawer(session, view)
         self.keep = KeepDrawer(session, view)
-        drawers: tuple[Drawer, ...] = (self.past, self.race, self.surgery)
-        drawers += (self.rescue, self.inside, self.keep)
+        drawers: list[Drawer] = [self.past, self.race, self.surgery, self.rescue, self.inside, self.keep]
         self._view = view
         self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
         self.buttons = {

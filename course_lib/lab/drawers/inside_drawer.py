@@ -77,7 +77,7 @@ class InsideDrawer(Drawer):
         if shown.observation is self._observation and choice == self._choice:
             return
         self._observation, self._choice = shown.observation, choice
-        curves = self.view.panels.curves(session.branches.current)
+        curves = self.view.panels.curves[session.branches.current]
         for strip, quantity in ((self.entropy, "entropy"), (self.sec, "qk_sec")):
             steps, values = curves.layers(quantity)
             if len(steps):

@@ -11,7 +11,6 @@ from course_lib.lab.view.bqplot_marks import GRID_COLOR, DotChart
 from course_lib.lab.view.controls import hint_html, row
 from course_lib.lab.view.view import View
 from course_lib.studies.arms import TAU
-from course_lib.studies.rescue import Rescue
 
 
 class RescueDrawer(Drawer):
@@ -47,13 +46,8 @@ class RescueDrawer(Drawer):
         self.session.fork(optimizer="adamw2", tau=self.session.tau or TAU)
         self.session.start()
 
-    @property
-    def search(self) -> Rescue | None:
-        """The search that is shown."""
-        return self.session.search
-
     def draw(self) -> None:
-        search = self.search
+        search = self.session.search
         if search is None:
             return
         self.found.value = hint_html(f"<b>{search}</b>")

@@ -111,11 +111,6 @@ def row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
     return ipywidgets.HBox(list(widgets), layout=layout)
 
 
-def hint(text: str) -> ipywidgets.HTML:
-    """A line in small type, as a widget."""
-    return ipywidgets.HTML(hint_html(text))
-
-
 def hint_html(text: str) -> str:
     """A line in small type."""
     return f'<div class="course-lab-hint">{text}</div>'

@@ -46,7 +46,8 @@ class Panels:
         """The verdict that is shown."""
         labels = "key (left to right)", "query (top to bottom)"
         self.maps = LivePicture("Attention maps (dark: more)", *labels, NOTHING_SEEN)
-        self._curves: dict[Branch, Curves] = {}
+        self.curves: dict[Branch, Curves] = {}
+        """The curves of each branch, as far as its records are read."""
         self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
         figures = [self.loss.figure, self.entropy.figure, self.maps.figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
@@ -60,7 +61,7 @@ class Panels:
         The loss of `previous` is a grey line behind the loss of a single branch.
         """
         self.branches = branches
-        self._curves = {branch: self._curves.get(branch) or Curves(branch) for branch in branches}
+        self.curves = {branch: self.curves.get(branch) or Curves(branch) for branch in branches}
         self._stale = True
         run = branches.current.run
         if run.observation is None:
@@ -89,23 +90,16 @@ class Panels:
         self._marked: list[object] = []
         self._cursor: int | None = None
         several = len(self.branches) > 1
-        for quantity, titles in TITLES.items():
-            self.by_layer[quantity].figure.title = titles[several]
-        for chart in self.by_layer.values():
-            chart.lines.colors = [b.color for b in self.branches] if several else LAYER_COLORS
+        colors = [b.color for b in self.branches] if several else None
+        for quantity, chart in self.by_layer.items():
+            chart.figure.title = TITLES[quantity][several]
+            chart.lines.colors = colors or LAYER_COLORS
         if run.config.attention not in DISTRIBUTIONS:
             self.entropy.figure.title = f"No entropy: {run.config.attention} is no distribution"
-        self.loss.lines.colors = [b.color for b in self.branches] if several else [LINE_COLOR]
-        self._draw_map_axes(run)
-
-    def _draw_map_axes(self, run: Run) -> None:
+        self.loss.lines.colors = colors or [LINE_COLOR]
         rows, columns = min(len(run.sites), MAX_TILES[0]), min(max(run.heads), MAX_TILES[1])
         name_ticks(self.maps.x_axis, {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
         name_ticks(self.maps.y_axis, {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
-
-    def curves(self, branch: Branch) -> Curves:
-        """The curves of a branch, as far as its records are read."""
-        return self._curves[branch]
 
     # --- frames ---------------------------------------------------------------------------------
 
@@ -123,9 +117,9 @@ class Panels:
 
     def draw_loss(self) -> None:
         """Draw new losses, in a single message."""
-        new = [curves.read_losses() for curves in self._curves.values()]
+        new = [curves.read_losses() for curves in self.curves.values()]
         if any(new) or self._stale:
-            x, y = side_by_side([curves.loss() for curves in self._curves.values()])
+            x, y = side_by_side([curves.loss() for curves in self.curves.values()])
             if y.size:
                 self.loss.draw(x, y)
 
@@ -138,12 +132,12 @@ class Panels:
 
     def _draw(self, past: Run | None) -> None:
         self.draw_loss()
-        probed = [branch for branch, curves in self._curves.items() if curves.read_probes()]
+        probed = [branch for branch, curves in self.curves.items() if curves.read_probes()]
         if probed or self._stale:
             self._draw_curves()
             self._stale = False
         current = self.branches.current
-        self.judged = self._curves[current].verdict
+        self.judged = self.curves[current].verdict
         if past is not None:
             self.judged = past.verdict() if past.records else None
         self.verdict.value = verdict_html(self.judged)
@@ -151,10 +145,10 @@ class Panels:
 
     def _draw_curves(self) -> None:
         for quantity, chart in self.by_layer.items():
-            if len(self._curves) == 1:
-                x, y = next(iter(self._curves.values())).layers(quantity)
+            if len(self.curves) == 1:
+                x, y = next(iter(self.curves.values())).layers(quantity)
             else:
-                x, y = side_by_side([curves.extreme(quantity) for curves in self._curves.values()])
+                x, y = side_by_side([curves.extreme(quantity) for curves in self.curves.values()])
             if y.size:
                 chart.draw(x, y)
 
@@ -173,7 +167,7 @@ class Panels:
             self._tau = tau
             self.ratio.draw_levels([] if tau is None else [(f"τ = {number(tau)}", tau)])
         if len(self.branches) > 1:
-            rows = [(branch, curves.verdict) for branch, curves in self._curves.items()]
+            rows = [(branch, curves.verdict) for branch, curves in self.curves.items()]
             self.legend.value = branch_table_html(rows, self.branches.current)
         else:
             layers = [(LAYER_COLORS[i % len(LAYER_COLORS)], f"layer {i + 1}") for i in range(len(run.sites))]

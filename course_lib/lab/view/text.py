@@ -112,13 +112,9 @@ def pending_text(session: Session) -> str:
     config, wanted = session.run.config, session.wanted
     if not session.run.records:
         return f"{describe(session.next_config())}. Press Start."
-    choices = []
-    if wanted.optimizer != config.optimizer:
-        choices.append(OPTIMIZER_NAMES[wanted.optimizer])
-    if wanted.attention != config.attention:
-        choices.append(f"{wanted.attention} attention")
-    if wanted.norm != config.norm:
-        choices.append(f"{wanted.norm}-LN")
+    texts = {"optimizer": OPTIMIZER_NAMES[wanted.optimizer], "attention": f"{wanted.attention} attention"}
+    texts["norm"] = f"{wanted.norm}-LN"
+    choices = [text for name, text in texts.items() if getattr(wanted, name) != getattr(config, name)]
     if not choices:
         return ""
     return f"{' and '.join(choices)} from the next run on: press Reset, then Start. Or fork."
