@@ -42,7 +42,7 @@ def _wanted(name: str, doc: str) -> Any:
 
 
 class Session:
-    """Trains branches of a run, pauses them, looks back and forks, as a reader asks for it.
+    """Trains branches of a run, pauses them, looks back and forks when a reader asks for it.
 
         session = Session("copy")
         session.start()
@@ -261,7 +261,7 @@ class Session:
     def search_rescue(self) -> None:
         """Search for the last step at which turning the bound on saves the current branch.
 
-        The result is in `search`. A search of the same branch and τ that was stopped goes on.
+        `search`, a `Rescue`, has the result. A stopped search of the same branch and τ goes on.
 
         Raises:
             ValueError: nothing of the branch is kept.

@@ -62,6 +62,7 @@ class Panels:
         """
         self.branches = branches
         self.curves = {branch: self.curves.get(branch) or Curves(branch) for branch in branches}
+        self._current = branches.current  # until the next reset, also if another thread adds one
         self._stale = True
         run = branches.current.run
         if run.observation is None:
@@ -125,7 +126,7 @@ class Panels:
 
     def draw_maps(self, past: Run | None = None) -> None:
         """Draw the attention maps, if there are new ones."""
-        shown = past or self.branches.current.run
+        shown = past or self._current.run
         if shown.observation is not None and shown.observation is not self._pictured:
             self._pictured = shown.observation
             self.maps.show(map_picture(shown.observation.maps))
@@ -136,12 +137,11 @@ class Panels:
         if probed or self._stale:
             self._draw_curves()
             self._stale = False
-        current = self.branches.current
-        self.judged = self.curves[current].verdict
+        self.judged = self.curves[self._current].verdict
         if past is not None:
             self.judged = past.verdict() if past.records else None
         self.verdict.value = verdict_html(self.judged)
-        self._draw_settings(current.run, past)
+        self._draw_settings(self._current.run, past)
 
     def _draw_curves(self) -> None:
         for quantity, chart in self.by_layer.items():
@@ -168,7 +168,7 @@ class Panels:
             self.ratio.draw_levels([] if tau is None else [(f"τ = {number(tau)}", tau)])
         if len(self.branches) > 1:
             rows = [(branch, curves.verdict) for branch, curves in self.curves.items()]
-            self.legend.value = branch_table_html(rows, self.branches.current)
+            self.legend.value = branch_table_html(rows, self._current)
         else:
             layers = [(LAYER_COLORS[i % len(LAYER_COLORS)], f"layer {i + 1}") for i in range(len(run.sites))]
             self.legend.value = legend_html(
