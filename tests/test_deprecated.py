@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import AdamW2, Run, RunConfig, preset
+from course_lib import AdamW2, Run, RunConfig, SwinConfig, ViTConfig, preset
 from course_lib import data as data_room
 from course_lib import runs as runs_room
 from course_lib.data import Baseline, make_task
@@ -45,6 +45,21 @@ def test_a_field_of_a_config(make):
     assert "resolution" not in config.to_dict()
     with pytest.warns(DeprecationWarning, match="RunConfig.resolution is now called image_size"):
         assert config.resolution == 56
+
+
+@pytest.mark.parametrize("config", [ViTConfig, SwinConfig])
+def test_the_sizes_of_a_model_of_images(config):
+    with pytest.warns(DeprecationWarning, match="is now called") as caught:
+        old = config(image=56, classes=3)
+    new = config(image_size=56, n_classes=3)
+    assert old == new
+    name = config.__name__
+    assert {str(warning.message) for warning in caught} == {
+        f"{name}(image=...) is now called image_size=; the old name goes with the next version",
+        f"{name}(classes=...) is now called n_classes=; the old name goes with the next version",
+    }
+    with pytest.warns(DeprecationWarning, match=f"{name}.classes is now called n_classes"):
+        assert old.classes == 3
 
 
 def test_a_report_of_the_bound():

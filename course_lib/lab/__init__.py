@@ -1,4 +1,4 @@
-"""The live lab: train by hand, in a notebook, and watch. Its sessions work without a widget."""
+"""The live lab: train by hand in a notebook, and watch. Sessions also work without a widget."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,6 @@
-"""Lab: a run under the reader's hands."""
+"""Lab: a run to train and change by hand, shown in a notebook."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
@@ -16,27 +14,12 @@ from course_lib.lab.view.text import advice_html
 from course_lib.lab.view.view import View
 from course_lib.runs import RunConfig
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _of_session(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate["Lab", P], R]:
-    """The session's method of the same name."""
-
-    @wraps(method)
-    def call(lab: "Lab", /, *args: P.args, **options: P.kwargs) -> R:
-        return method(lab.session, *args, **options)
-
-    return call
-
-
-def _attribute(name: str) -> Any:
-    """The session's attribute of the same name; what is set is checked there."""
-    return property(
-        lambda lab: getattr(lab.session, name),
-        lambda lab, value: setattr(lab.session, name, value),
-        doc=getattr(getattr(Session, name, None), "__doc__", None),
-    )
+OF_SESSION = (
+    *("run", "branches", "past", "previous", "state", "busy", "message", "together", "lr", "warmup", "tau"),
+    *("set_group", "next_config", "start", "step", "pause", "stop", "reset", "result"),
+    *("rewind", "fork", "choose", "remove", "race", "load", "search_rescue"),
+)
+"""Attributes and methods of a lab that are its session's. What is set is checked there."""
 
 
 class Lab:
@@ -45,7 +28,7 @@ class Lab:
         lab = Lab("live")
         lab
 
-    From code it is driven by the methods of the same names as the buttons; nothing needs a browser:
+    Methods with the names of the buttons do the same from code, without a browser:
 
         lab.start()
         run = lab.result()
@@ -53,8 +36,8 @@ class Lab:
         lab.fork(optimizer="adamw2", tau=0.05)
         lab.start()
 
-    It is a `Session`, which trains, with a view of it and drawers of further controls. One session trains at
-    most: making or starting a lab pauses the one that trains.
+    It consists of a `Session`, which trains, its view, and drawers with further controls. At most one session
+    trains: making or starting a lab pauses the session that trains.
 
     Args:
         config: name of a preset, or a `RunConfig`.
@@ -96,29 +79,23 @@ class Lab:
         self.session.close()
         self.widget.close()
 
-    run = _attribute("run")
-    branches = _attribute("branches")
-    past = _attribute("past")
-    previous = _attribute("previous")
-    state = _attribute("state")
-    busy = _attribute("busy")
-    message = _attribute("message")
-    together = _attribute("together")
-    lr = _attribute("lr")
-    warmup = _attribute("warmup")
-    tau = _attribute("tau")
-    set_group = _of_session(Session.set_group)
-    next_config = _of_session(Session.next_config)
-    start = _of_session(Session.start)
-    step = _of_session(Session.step)
-    pause = _of_session(Session.pause)
-    stop = _of_session(Session.stop)
-    reset = _of_session(Session.reset)
-    result = _of_session(Session.result)
-    rewind = _of_session(Session.rewind)
-    fork = _of_session(Session.fork)
-    choose = _of_session(Session.choose)
-    remove = _of_session(Session.remove)
-    race = _of_session(Session.race)
-    load = _of_session(Session.load)
-    search_rescue = _of_session(Session.search_rescue)
+    if TYPE_CHECKING:  # what `OF_SESSION` names
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class _OfSession:
+    """An attribute of a lab that is an attribute of its session."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, lab: Lab | None, owner: type) -> Any:
+        return getattr(Session, self.name, self) if lab is None else getattr(lab.session, self.name)
+
+    def __set__(self, lab: Lab, value: Any) -> None:
+        setattr(lab.session, self.name, value)
+
+
+for _name in OF_SESSION:
+    setattr(Lab, _name, _OfSession(_name))

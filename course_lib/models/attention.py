@@ -99,12 +99,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class RelativePositionBias(nn.Module):
     """One learned number per head and offset between two tokens of a window (Swin, arXiv 2103.14030).
 
-    Args:
-        heads: number of heads.
-        window: side of the window, in tokens.
-
-    Returns:
-        (heads, window², window²), which is added to the scores.
+    `window` is its side, in tokens. The result, (heads, window², window²), is added to the scores.
     """
 
     index: Tensor
@@ -178,10 +173,7 @@ class Attention(nn.Module):
         logits = attention_logits(q, k, self.kind)
         if self.position_bias is not None:
             logits = logits + self.position_bias()
-        visible = visible_keys(q.shape[-2], k.shape[-2], self.causal, q.device)
-        if mask is not None:
-            visible = visible & mask.unsqueeze(1)
-        return logits, attention_weights(logits, visible, self.kind)
+        return logits, attention_weights(logits, self._visible(q, mask), self.kind)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend; `mask`, bool (windows, queries, keys), is true for keys that a query may see."""
@@ -217,7 +209,8 @@ class Attention(nn.Module):
         bias = (zero if self.position_bias is None else self.position_bias()).unsqueeze(0)
         if mask is None and not self.causal:
             return bias
+        return torch.where(self._visible(q, mask), bias, -torch.inf)
+
+    def _visible(self, q: Tensor, mask: Tensor | None) -> Tensor:
         visible = visible_keys(q.shape[-2], q.shape[-2], self.causal, q.device)
-        if mask is not None:
-            visible = visible & mask.unsqueeze(1)
-        return torch.where(visible, bias, -torch.inf)
+        return visible if mask is None else visible & mask.unsqueeze(1)

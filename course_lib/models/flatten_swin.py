@@ -59,16 +59,14 @@ class FlattenSwin(Swin):
 
     def make_blocks(self) -> Iterator[StageBlock]:
         c = self.config
-        for stage, i, width, heads in c.stages():
-            attention = FocusedAttention(
-                width, heads, side=c.sides[stage], kind=c.attention, qk_norm=c.qk_norm
-            )
-            yield MapBlock(width, attention, c.norm, merges=stage > 0 and i == 0)
+        for side, _, width, heads, merges in c.stages():
+            attention = FocusedAttention(width, heads, side=side, kind=c.attention, qk_norm=c.qk_norm)
+            yield MapBlock(width, attention, c.norm, merges=merges)
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """Number of tokens in each block's attention."""
-        return tuple(self.config.sides[stage] ** 2 for stage, *_ in self.config.stages())
+        return tuple(side**2 for side, *_ in self.config.stages())
 
     def embed(self, images: Tensor) -> Tensor:
         x = super().embed(images)

@@ -1,5 +1,6 @@
 """Patch embedding: an image becomes a map of tokens."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -7,23 +8,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import checks
+from course_lib.models.block import ModelConfig
 
 STEMS = ("patch", "conv")
+RENAMED = {"image": "image_size", "classes": "n_classes"}
+"""Fields of a config whose old names are still accepted: old name → new name."""
 
 
-def check_patch(image_size: int, patch: int, stem: str) -> None:
-    """Refuse a patch size (pixels) that does not divide the image or that the stem cannot make."""
-    checks.choice("stem", stem, STEMS)
-    if image_size % checks.count("patch", patch):
-        near = checks.nearest_divisor(image_size, patch)
-        raise ValueError(
-            f"patch is {patch}: expected a divisor of the image's side ({image_size}); try {near}"
-        )
-    if stem == "conv" and (patch < 2 or patch & (patch - 1)):
-        raise ValueError(
-            f"patch is {patch}: expected a power of two for the stem 'conv', which halves the image "
-            "repeatedly; try 4, or stem='patch'"
-        )
+@dataclass(frozen=True)
+class ImageConfig(ModelConfig):
+    """Sizes of a model of images, refused if patches do not fill the image or the stem cannot make them."""
+
+    n_classes: int
+    image_size: int = 28
+    """Side of the images, in pixels."""
+    channels: int = 1
+    patch: int = 4
+    """Side of a patch, in pixels."""
+    stem: str = "patch"
+    """How patches become tokens: by one convolution ("patch") or several ("conv")."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.choice("stem", self.stem, STEMS)
+        if self.image_size % self.patch:
+            near = checks.nearest_divisor(self.image_size, self.patch)
+            raise ValueError(
+                f"patch is {self.patch}: expected a divisor of the image's side ({self.image_size}); "
+                f"try {near}"
+            )
+        if self.stem == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
+            raise ValueError(
+                f"patch is {self.patch}: expected a power of two for the stem 'conv', which halves the image "
+                "repeatedly; try 4, or stem='patch'"
+            )
+
+    @property
+    def side(self) -> int:
+        """Side of the map of patches, in patches."""
+        return self.image_size // self.patch
 
 
 class PatchEmbedding(nn.Module):
@@ -34,15 +57,14 @@ class PatchEmbedding(nn.Module):
     convolutions help transformers see better", arXiv 2106.14881). We replace their BatchNorm by a GroupNorm
     of one group, so that an image's tokens depend on that image alone.
 
-    Shapes: images (batch, channels, image_size, image_size) → (batch, side, side, d_model), where side is
-    image_size / patch.
+    Shapes: images (batch, channels, image_size, image_size) → (batch, side, side, d_model).
     """
 
-    def __init__(self, image_size: int, channels: int, patch: int, d_model: int, stem: str = "patch") -> None:
+    def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        check_patch(image_size, patch, stem)
-        self.expected = (channels, image_size, image_size)
-        halvings = patch.bit_length() - 1 if stem == "conv" else 0
+        channels, patch, d_model = config.channels, config.patch, config.d_model
+        self.expected = (channels, config.image_size, config.image_size)
+        halvings = patch.bit_length() - 1 if config.stem == "conv" else 0
         # Each halving leaves a quarter of the pixels, so the width doubles.
         widths = [channels, *(max(1, d_model >> (halvings - i)) for i in range(1, halvings + 1))]
         self.convs = nn.ModuleList(

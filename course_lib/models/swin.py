@@ -12,56 +12,37 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import checks
-from course_lib.models.attention import ATTENTION_KINDS, Attention
-from course_lib.models.block import NORM_PLACES, Block, init_weights
-from course_lib.models.patches import PatchEmbedding, check_patch
+from course_lib.deprecated import renamed
+from course_lib.models.attention import Attention
+from course_lib.models.block import Block, Transformer
+from course_lib.models.patches import RENAMED, ImageConfig, PatchEmbedding
 
 
-@dataclass(frozen=True)
-class SwinConfig:
+@renamed(**RENAMED)
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig(ImageConfig):
     """Sizes of a Swin. Each further stage halves the map's side and doubles width and heads."""
 
-    n_classes: int
-    image_size: int = 28
-    """Side of the images, in pixels."""
-    channels: int = 1
     patch: int = 2
-    """Side of a patch, in pixels; a patch is one token of the first stage."""
-    stem: str = "patch"
-    """How patches become tokens: by one convolution ("patch") or several ("conv")."""
     d_model: int = 32
-    """Width of the first stage."""
     heads: int = 2
-    """Heads of the first stage."""
     depths: tuple[int, ...] = (2, 4)
     """Number of blocks in each stage."""
     window: int | None = 7
     """Side of a window, in tokens; None if attention covers the whole map (Flatten-Swin)."""
-    norm: str = "pre"
-    """LayerNorm before each branch ("pre") or after each sum ("post")."""
-    attention: str = "softmax"
-    """How scores become weights, one of `ATTENTION_KINDS`."""
-    qk_norm: bool = False
-    """LayerNorm on queries and keys."""
 
     def __post_init__(self) -> None:
-        for name in ("n_classes", "image_size", "channels", "patch", "d_model", "heads"):
-            checks.count(name, getattr(self, name))
+        super().__post_init__()
         check_depths(self.depths)
-        check_patch(self.image_size, self.patch, self.stem)
-        checks.choice("norm", self.norm, NORM_PLACES)
-        checks.choice("attention", self.attention, ATTENTION_KINDS)
-        checks.flag("qk_norm", self.qk_norm)
         for i, side in enumerate(self.sides[:-1], 1):
             if side % 2:
                 raise ValueError(
                     f"depths is {self.depths}: expected at most {i} stages, a map of {side} × {side} tokens "
                     f"has no half; try {self.depths[:i]}, or another patch"
                 )
-        if self.window is not None:
-            self._check_window(checks.count("window", self.window))
-
-    def _check_window(self, window: int) -> None:
+        if self.window is None:
+            return
+        window = checks.count("window", self.window)
         if any(side % window for side in self.sides):
             near = checks.nearest_divisor(math.gcd(*self.sides), window)
             raise ValueError(
@@ -77,13 +58,14 @@ class SwinConfig:
     @property
     def sides(self) -> tuple[int, ...]:
         """Side of each stage's map, in tokens."""
-        return tuple(self.image_size // self.patch >> stage for stage in range(len(self.depths)))
+        return tuple(self.side >> stage for stage in range(len(self.depths)))
 
-    def stages(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (stage, position in the stage, width, heads) of every block."""
+    def stages(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """Yield (side of the map, position in the stage, width, heads, whether it merges) of every block."""
         for stage, depth in enumerate(self.depths):
             for i in range(depth):
-                yield stage, i, self.d_model << stage, self.heads << stage
+                width, heads = self.d_model << stage, self.heads << stage
+                yield self.sides[stage], i, width, heads, stage > 0 and i == 0
 
 
 def check_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
@@ -109,12 +91,8 @@ class PatchMerging(nn.Module):
 class StageBlock(Block):
     """A block on a map of tokens (batch, H, W, d_model).
 
-    Args:
-        d_model: width.
-        attention: the block's own attention.
-        norm: LayerNorm before each branch ("pre") or after each sum ("post").
-        merges: whether it first merges four tokens into one, as the first block of a later stage does. The
-            input is then (batch, 2·H, 2·W, d_model/2).
+    If it `merges`, as the first block of a later stage does, it first merges four tokens into one. The input
+    is then (batch, 2·H, 2·W, d_model/2).
     """
 
     def __init__(self, d_model: int, attention: Attention, norm: str, *, merges: bool) -> None:
@@ -126,28 +104,20 @@ class StageBlock(Block):
 
 
 class WindowBlock(StageBlock):
-    """Attention inside windows of `window` × `window` tokens, shifted by `shift` tokens.
+    """Attention inside windows of `window` × `window` tokens, shifted by half of that if there is a `mask`.
 
     The map is rolled, so that a shifted window becomes a plain one. The roll also puts tokens of opposite
-    borders side by side; a mask hides these from each other.
+    borders side by side; the mask hides these from each other (see `shifted_mask`).
     """
 
     mask: Tensor | None
 
     def __init__(
-        self,
-        d_model: int,
-        attention: Attention,
-        norm: str,
-        *,
-        merges: bool,
-        side: int,
-        window: int,
-        shift: int,
+        self, d_model: int, attention: Attention, norm: str, *, merges: bool, window: int, mask: Tensor | None
     ) -> None:
         super().__init__(d_model, attention, norm, merges=merges)
-        self.window, self.shift = window, shift
-        self.register_buffer("mask", shifted_mask(side, window, shift) if shift else None, persistent=False)
+        self.window, self.shift = window, 0 if mask is None else window // 2
+        self.register_buffer("mask", mask, persistent=False)
 
     def attend(self, x: Tensor) -> Tensor:
         if self.shift:
@@ -180,7 +150,7 @@ def shifted_mask(side: int, window: int, shift: int) -> Tensor:
     return parts[:, :, None] == parts[:, None, :]
 
 
-class Swin(nn.Module):
+class Swin(Transformer):
     """Encoder of windows: images (batch, channels, image_size, image_size) → logits (batch, n_classes).
 
     The head reads the mean over the last map's tokens. The windows' relative bias encodes positions.
@@ -189,30 +159,23 @@ class Swin(nn.Module):
     def __init__(self, config: SwinConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        d, size = config.d_model, config.image_size
-        self.patch_embedding = PatchEmbedding(size, config.channels, config.patch, d, config.stem)
-        self.embedding_norm = nn.LayerNorm(d)
-        self.blocks = nn.ModuleList(self.make_blocks())
-        last = d << (len(config.depths) - 1)
-        self.final_norm = nn.LayerNorm(last) if config.norm == "pre" else nn.Identity()
-        self.head = nn.Linear(last, config.n_classes, bias=False)
-        init_weights(self, sum(config.depths), generator)
+        self.patch_embedding = PatchEmbedding(config)
+        self.embedding_norm = nn.LayerNorm(config.d_model)
+        last = config.d_model << (len(config.depths) - 1)
+        head = nn.Linear(last, config.n_classes, bias=False)
+        self.add_blocks(self.make_blocks(), head, config.norm, generator)
 
     def make_blocks(self) -> Iterator[StageBlock]:
         """Yield the blocks of all stages in order."""
         c = self.config
         window = checks.count("window", c.window)
-        for stage, i, width, heads in c.stages():
-            side = c.sides[stage]
+        for side, i, width, heads, merges in c.stages():
             # A window that covers the whole map is not shifted.
-            shift = window // 2 if i % 2 and side > window else 0
+            mask = shifted_mask(side, window, window // 2) if i % 2 and side > window > 1 else None
             attention = Attention(
                 width, heads, kind=c.attention, causal=False, qk_norm=c.qk_norm, window=window
             )
-            yield WindowBlock(
-                width, attention, c.norm, merges=stage > 0 and i == 0,
-                side=side, window=window, shift=shift,
-            )  # fmt: skip
+            yield WindowBlock(width, attention, c.norm, merges=merges, window=window, mask=mask)
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -224,7 +187,4 @@ class Swin(nn.Module):
         return self.embedding_norm(self.patch_embedding(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.embed(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.final_norm(x).mean((1, 2)))
+        return self.head(self.read(self.embed(images)).mean((1, 2)))

@@ -10,13 +10,7 @@ from course_lib.probes.attention_maps import (
 )
 from course_lib.probes.entropy_bound import entropy_floor, score_gap_limit
 from course_lib.probes.gradients import AttentionGradient, attention_gradients
-from course_lib.probes.observe import (
-    HEAD_QUANTITIES,
-    Observation,
-    attention_maps,
-    observe,
-    site_spectrum,
-)
+from course_lib.probes.observe import HEAD_QUANTITIES, Observation, attention_maps, observe, site_spectrum
 from course_lib.probes.sites import AttentionSite, attention_sites
 from course_lib.probes.spectrum import (
     SEC_DIRECTIONS,

@@ -48,8 +48,7 @@ def uniform_rank(queries: int, causal: bool = True) -> float:
 
     Causal: about 0.42 of the number of queries at 32 and 0.33 at 64. Not causal: 1.
     """
-    rows = torch.ones(queries, queries, dtype=torch.float64)
-    rows = rows.tril() if causal else rows
+    rows = torch.ones(queries, queries, dtype=torch.float64).tril(0 if causal else queries)
     return effective_rank(torch.linalg.svdvals(rows / rows.sum(-1, keepdim=True))).item()
 
 

@@ -1,20 +1,15 @@
 """Observe a model's attention through hooks, without editing the model."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.distributed.sharding import whole
-from course_lib.models.attention import (
-    DISTRIBUTIONS,
-    attention_logits,
-    attention_weights,
-    visible_keys,
-)
+from course_lib.models.attention import DISTRIBUTIONS, attention_logits, attention_weights, visible_keys
 from course_lib.probes.attention_maps import attention_rank, effective_rank, entropy, max_logit
 from course_lib.probes.sites import AttentionSite
 from course_lib.probes.spectrum import (
@@ -59,8 +54,19 @@ def observe(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Obs
     """
     observation = Observation({name: [] for name in HEAD_QUANTITIES}, [])
     for site, (logits, visible) in zip(sites, _scores(model, sites, inputs), strict=True):
-        _observe_attention(observation, site, logits, visible)
-        _observe_spectrum(observation, site, model)
+        attention = attention_weights(logits, visible, site.kind)
+        spectrum = site_spectrum(site, model.get_parameter)
+        seen = {
+            "entropy": _entropy(site, attention, visible).nanmean((0, 2)),
+            "attention_rank": attention_rank(attention).mean(0),
+            "max_logit": max_logit(logits, visible).amax(0),
+            "qk_sigma": spectrum[..., 0],
+            "qk_rank": effective_rank(spectrum),
+            "qk_sec": spectral_energy_concentration(spectrum, SEC_DIRECTIONS),
+        }
+        for name, values in observation.quantities.items():
+            values.append(seen[name])
+        observation.maps.append(attention[0])
     return observation
 
 
@@ -78,8 +84,7 @@ def attention_maps(model: nn.Module, sites: list[AttentionSite], inputs: Tensor)
 
 def _scores(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield each site's scores (batch, heads, queries, keys) and, broadcastable, which keys are visible."""
-    with _evaluating(model), _watching(model, sites) as (outputs, masks):
-        model(inputs)
+    outputs, masks = _watch(model, sites, inputs)
     for site in sites:
         q = _by_head(_part(outputs[site.queries], site, 0, dim=-1), site.heads)
         k = _by_head(_part(outputs[site.keys], site, 1, dim=-1), site.heads)
@@ -94,27 +99,13 @@ def _scores(model: nn.Module, sites: list[AttentionSite], inputs: Tensor) -> Ite
         yield logits, visible
 
 
-def _observe_attention(
-    observation: Observation, site: AttentionSite, logits: Tensor, visible: Tensor
-) -> None:
-    attention = attention_weights(logits, visible, site.kind)
-    h = torch.full_like(attention[..., 0], torch.nan)
-    if site.kind in DISTRIBUTIONS:
-        # A focused query without a score above zero has a row of zeros, which has no entropy.
-        h = torch.where(attention.sum(-1) == 0, h, entropy(attention, visible))
-    into = observation.quantities
-    into["entropy"].append(h.nanmean((0, 2)))
-    into["attention_rank"].append(attention_rank(attention).mean(0))
-    into["max_logit"].append(max_logit(logits, visible).amax(0))
-    observation.maps.append(attention[0])
-
-
-def _observe_spectrum(observation: Observation, site: AttentionSite, model: nn.Module) -> None:
-    values = site_spectrum(site, model.get_parameter)
-    into = observation.quantities
-    into["qk_sigma"].append(values[..., 0])
-    into["qk_rank"].append(effective_rank(values))
-    into["qk_sec"].append(spectral_energy_concentration(values, SEC_DIRECTIONS))
+def _entropy(site: AttentionSite, attention: Tensor, visible: Tensor) -> Tensor:
+    """Entropy of each query, NaN if its weights are not a distribution."""
+    none = torch.full_like(attention[..., 0], torch.nan)
+    if site.kind not in DISTRIBUTIONS:
+        return none
+    # A focused query without a score above zero has a row of zeros, which has no entropy.
+    return torch.where(attention.sum(-1) == 0, none, entropy(attention, visible))
 
 
 @torch.no_grad()
@@ -143,46 +134,34 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, and afterwards every module back into its own."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _watch(
+    model: nn.Module, sites: list[AttentionSite], inputs: Tensor
+) -> tuple[dict[str, Tensor], dict[str | None, Tensor | None]]:
+    """Run the model in evaluation mode and collect outputs and masks of the sites' modules through hooks.
 
-
-@contextmanager
-def _watching(
-    model: nn.Module, sites: list[AttentionSite]
-) -> Iterator[tuple[dict[str, Tensor], dict[str | None, Tensor | None]]]:
-    """Collect the outputs and masks of the sites' modules through hooks, and remove the hooks afterwards."""
+    Afterwards the hooks are removed, and every module is back in its own mode.
+    """
     outputs: dict[str, Tensor] = {}
     masks: dict[str | None, Tensor | None] = {}
 
-    def keep_output(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: object, output: Tensor) -> None:
-            outputs[name] = output
+    def keep_output(name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        outputs[name] = output
 
-        return hook
+    def keep_mask(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        masks[name] = args[1] if len(args) > 1 else kwargs.get("attention_mask")
 
-    def keep_mask(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            masks[name] = args[1] if len(args) > 1 else kwargs.get("attention_mask")
-
-        return hook
-
+    training = [module for module in model.modules() if module.training]
     handles = []
     try:
         for name in {n for s in sites for n in (s.queries, s.keys, s.bias) if n is not None}:
-            handles.append(model.get_submodule(name).register_forward_hook(keep_output(name)))
+            handles.append(model.get_submodule(name).register_forward_hook(partial(keep_output, name)))
         for name in {s.mask for s in sites if s.mask is not None}:
-            module = model.get_submodule(name)
-            handles.append(module.register_forward_pre_hook(keep_mask(name), with_kwargs=True))
-        yield outputs, masks
+            hook, module = partial(keep_mask, name), model.get_submodule(name)
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        model.eval()(inputs)
     finally:
         for handle in handles:
             handle.remove()
+        for module in training:
+            module.training = True
+    return outputs, masks

@@ -66,17 +66,9 @@ def attention_sites(model: nn.Module) -> list[AttentionSite]:
 
 
 def _ours(name: str, module: Attention) -> AttentionSite:
-    return AttentionSite(
-        queries=f"{name}.q_norm",
-        keys=f"{name}.k_norm",
-        w_q=f"{name}.w_q.weight",
-        w_k=f"{name}.w_k.weight",
-        heads=module.heads,
-        kind=module.kind,
-        causal=module.causal,
-        bias=f"{name}.position_bias" if module.position_bias is not None else None,
-        mask=name,
-    )
+    q, k, w_q, w_k = (f"{name}.{part}" for part in ("q_norm", "k_norm", "w_q.weight", "w_k.weight"))
+    bias = None if module.position_bias is None else f"{name}.position_bias"
+    return AttentionSite(q, k, w_q, w_k, module.heads, module.kind, module.causal, bias=bias, mask=name)
 
 
 def _gpt2(name: str, module: Any) -> AttentionSite:

@@ -37,8 +37,7 @@ class StepProbe:
             for name, before in self.before.items()
         }
         sigma = _sigma_by_shape(self.before)
-        step = _sigma_by_shape(moved)
-        return {"weight_sigma": sigma, "rho_applied": step / sigma}
+        return {"weight_sigma": sigma, "rho_applied": _sigma_by_shape(moved) / sigma}
 
 
 def _sigma_by_shape(matrices: Mapping[str, Tensor]) -> Tensor:

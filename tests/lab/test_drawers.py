@@ -236,10 +236,10 @@ def test_the_search_is_shown_can_be_stopped_and_goes_on(lab):
     assert one.state in ("searching", "finished")
     one.stop()
     one.result(SOON)
-    search = drawer.search
+    search = one.session.search
     drawer.sweep.click()
     one.result(SOON)
-    assert drawer.search is search
+    assert one.session.search is search
     assert search.finished
     assert search.trials
     shown = [
@@ -262,7 +262,7 @@ def test_the_panels_inside_follow_the_moment_and_the_choice(lab):
     assert "Step 40, layer 1, head 1" in inside.text.value
     inside.layer.value, inside.head.value = 2, 2
     assert "Step 40, layer 2, head 2" in inside.text.value
-    assert "layer 2, head 2" in inside.map_figure.title
+    assert "layer 2, head 2" in inside.map.figure.title
     now = inside.spectrum.lines.y.copy()
     one.rewind(10)
     assert "Step 10, layer 2, head 2" in inside.text.value
@@ -295,12 +295,12 @@ def test_what_is_not_measured_yet_is_white(lab):
     one.drawers.buttons["Look inside"].value = True
     for strip in (one.drawers.inside.entropy, one.drawers.inside.sec):
         assert strip.x.max == 40
-        assert (imread(BytesIO(strip.picture.mark.image.value))[..., :3] == 1).all()
+        assert (imread(BytesIO(strip.mark.image.value))[..., :3] == 1).all()
     one.start()
     one.result(SOON)
     for strip in (one.drawers.inside.entropy, one.drawers.inside.sec):
-        assert (imread(BytesIO(strip.picture.mark.image.value))[..., :3] < 1).any()
-        assert strip.picture.mark.x.tolist() == [0, 40]
+        assert (imread(BytesIO(strip.mark.image.value))[..., :3] < 1).any()
+        assert strip.mark.x.tolist() == [0, 40]
 
 
 def test_names_of_matrices_are_short_enough_for_a_narrow_panel(lab):

@@ -7,7 +7,7 @@ import pytest
 
 from course_lib.lab.session import worker
 from course_lib.lab.session.worker import Worker
-from course_lib.lab.view.bqplot_marks import thinned
+from course_lib.lab.view.curves import thinned
 from course_lib.runs import PRESETS
 
 from .conftest import SOON

@@ -23,14 +23,16 @@ def test_every_pixel_counts(stem, kind, norm, generator):
 
 
 def test_a_patch_is_a_place_of_the_map(generator):
-    embed = PatchEmbedding(16, 1, 4, 8)
+    embed = PatchEmbedding(ViTConfig(n_classes=3, image_size=16, patch=4, d_model=8))
     image = torch.zeros(1, 1, 16, 16)
     image[..., 5, 9] = 1  # in the second row of patches, the third column
     assert embed(image).abs().sum(-1).nonzero().tolist() == [[0, 1, 2]]
 
 
 def test_the_convolutional_stem_halves_the_image_until_a_pixel_is_left_of_a_patch():
-    embed = PatchEmbedding(32, 3, 8, 16, "conv")
+    embed = PatchEmbedding(
+        ViTConfig(n_classes=3, image_size=32, channels=3, patch=8, d_model=16, stem="conv")
+    )
     assert [conv.weight.shape[:2] for conv in embed.convs] == [(4, 3), (8, 4), (16, 8)]
     assert embed(torch.zeros(2, 3, 32, 32)).shape == (2, 4, 4, 16)
 

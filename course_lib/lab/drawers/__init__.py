@@ -1,1 +1,1 @@
-"""The lab's further controls, each in a drawer of its own."""
+"""The drawers of the lab, which hold its further controls."""

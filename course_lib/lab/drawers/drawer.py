@@ -6,20 +6,13 @@ from typing import Any
 import ipywidgets
 
 from course_lib.lab.session import Session
-from course_lib.lab.view.controls import button, hint
+from course_lib.lab.view.controls import button, hint_html
 from course_lib.lab.view.user_changes import UserChanges
 from course_lib.lab.view.view import View
 
 
 class Drawer:
-    """One section of controls.
-
-    It is told of every change of branches, and of every slow frame while it is open.
-
-    Args:
-        session: what its controls act on.
-        view: shows the session.
-    """
+    """One section of controls, told of each change of branches and, if it is open, of each slow frame."""
 
     title: str
     tooltip: str
@@ -42,6 +35,10 @@ class Drawer:
         pressed.on_click(self.view.as_callback(method))
         return pressed
 
+    def _buttons(self, *buttons: tuple[str, str, Callable[[], Any]]) -> list[ipywidgets.Button]:
+        """A button for each text, tooltip and method."""
+        return [self._button(*each) for each in buttons]
+
     def _stack(self, how: str, *widgets: ipywidgets.Widget) -> None:
-        """Put widgets below a line that says how they are used."""
-        self.widget = ipywidgets.VBox([hint(how), *widgets])
+        """Put widgets below a line that says how to use them."""
+        self.widget = ipywidgets.VBox([ipywidgets.HTML(hint_html(how)), *widgets])

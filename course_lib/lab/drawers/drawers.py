@@ -1,4 +1,4 @@
-"""The row of drawers: everything beyond Start and Stop. At most one is open."""
+"""The row of drawers, which hold all controls beyond Start and Stop. At most one is open."""
 
 import ipywidgets
 
@@ -14,12 +14,7 @@ from course_lib.lab.view.view import View
 
 
 class Drawers:
-    """A row of buttons, each of which opens its drawer below and closes the one that was open.
-
-    Args:
-        session: what the drawers' controls act on.
-        view: shows the session.
-    """
+    """A row of buttons. Each opens its drawer below the row and closes the drawer that was open."""
 
     def __init__(self, session: Session, view: View) -> None:
         self.past = PastDrawer(session, view)
@@ -28,8 +23,7 @@ class Drawers:
         self.rescue = RescueDrawer(session, view)
         self.inside = InsideDrawer(session, view)
         self.keep = KeepDrawer(session, view)
-        drawers: tuple[Drawer, ...] = (self.past, self.race, self.surgery)
-        drawers += (self.rescue, self.inside, self.keep)
+        drawers: list[Drawer] = [self.past, self.race, self.surgery, self.rescue, self.inside, self.keep]
         self._view = view
         self.all: dict[str, Drawer] = {drawer.title: drawer for drawer in drawers}
         self.buttons = {

@@ -13,7 +13,7 @@ from course_lib.lab.view.view import View
 from course_lib.runs.to_script import to_script
 
 FOLDER = "lab-files"
-"""The default folder of files, beside the notebook."""
+"""The default folder of files, in the notebook's folder."""
 
 
 class KeepDrawer(Drawer):
@@ -26,18 +26,12 @@ class KeepDrawer(Drawer):
         super().__init__(session, view)
         style, about = {"description_width": "50px"}, "Where files are written; it is made if need be"
         self.folder = ipywidgets.Text(value=FOLDER, description="folder", tooltip=about, style=style)
-        self.records = self._saying_button(
-            "Records (CSV)", "The records of all branches as one table", self.write_records
-        )
-        about = "Losses and probes of all branches, as they are now"
-        self.figures = self._saying_button("Figure (PNG, SVG)", about, self.write_figures)
-        self.save = self._saying_button(
-            "Save run", "The branch that is shown, to go on with at any time", self.save_run
-        )
-        about = "The lines that make the branch that is shown in a script"
-        self.code = self._saying_button("Copy as code", about, self.show_code)
-        self.load = self._saying_button(
-            "Load run", "Take the place of all branches, ready to go on", self.load_run
+        self.records, self.figures, self.save, self.code, self.load = self._buttons(
+            ("Records (CSV)", "The records of all branches as one table", self.write_records),
+            ("Figure (PNG, SVG)", "Losses and probes of all branches, as they are now", self.write_figures),
+            ("Save run", "The branch that is shown, to go on with at any time", self.save_run),
+            ("Copy as code", "The lines that make the branch that is shown in a script", self.show_code),
+            ("Load run", "Take the place of all branches, ready to go on", self.load_run),
         )
         self.file = ipywidgets.Combobox(
             description="run file",
@@ -60,9 +54,9 @@ class KeepDrawer(Drawer):
             self.lines,
         )
 
-    def _saying_button(self, text: str, tooltip: str, method: Callable[[], str]) -> ipywidgets.Button:
-        """A button whose method says what it did."""
-        return self._button(text, tooltip, lambda: self.session.say(method()))
+    def _button(self, text: str, tooltip: str, method: Callable[[], str]) -> ipywidgets.Button:
+        """A button whose method returns a message, which is shown beside the state."""
+        return super()._button(text, tooltip, lambda: self.session.say(method()))
 
     def write_records(self) -> str:
         """Write the records of all branches as one CSV file."""
@@ -76,7 +70,7 @@ class KeepDrawer(Drawer):
         return f"Written: {paths[0]} and {paths[1].name} ({title})"
 
     def save_run(self) -> str:
-        """Write the branch that is shown, as it is at the moment that is shown."""
+        """Write the shown branch at the moment that is shown."""
         shown = self.session.shown
         name = f"{shown.config.model}-{self.session.branches.current.name}-step{shown.updates}.safetensors"
         path = self._path(name)
@@ -86,14 +80,14 @@ class KeepDrawer(Drawer):
         return f"Saved: {path}"
 
     def load_run(self) -> str:
-        """Take over a saved run."""
+        """Replace all branches by a saved run."""
         if not self.file.value:
             raise ValueError("run file is '': expected the path of a saved run; Save run writes one")
         run = self.session.load(self.file.value)
         return f"Loaded: {self.file.value}, at step {run.updates} of {run.config.steps}. Start goes on."
 
     def show_code(self) -> str:
-        """Show the lines that make the branch that is shown again, up to the moment that is shown."""
+        """Show the lines of code that make the shown branch up to the moment that is shown."""
         self.lines.value = to_script(self.session.shown)
         self.lines.rows = self.lines.value.count("\n") + 1
         self.lines.layout.display = ""

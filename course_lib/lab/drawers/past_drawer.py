@@ -30,14 +30,12 @@ class PastDrawer(Drawer):
         )
         self.slider.add_class("course-lab-choice")
         self.holds = ipywidgets.HTML()
-        about = "Train a branch from this moment on with the settings above"
-        self.fork = self._button("Fork from here", about, self.fork_and_train)
-        self.now = self._button("Back to now", "Look at the present again", session.rewind)
         self.branch = menu("branch", ["A"], "The branch that is shown, and that the sliders act on")
-        self.remove = self._button(
-            "Remove branch",
-            "Give up the branch that is shown",
-            lambda: session.remove(session.branches.current.name),
+        about = "Train a branch from this moment on with the settings above"
+        self.fork, self.now, self.remove = self._buttons(
+            ("Fork from here", about, self.fork_and_train),
+            ("Back to now", "Look at the present again", session.rewind),
+            ("Remove branch", "Give up the branch that is shown", self.remove_shown),
         )
         self.together = ipywidgets.Checkbox(
             description="Start trains all branches, in lock step",
@@ -59,6 +57,10 @@ class PastDrawer(Drawer):
         """Fork at the moment that is looked at, and train the fork."""
         self.session.fork()
         self.session.start()
+
+    def remove_shown(self) -> None:
+        """Remove the branch that is shown."""
+        self.session.remove(self.session.branches.current.name)
 
     def draw(self) -> None:
         session, timeline = self.session, self.session.branches.current.timeline

@@ -1,4 +1,4 @@
-"""The drawer of the race: up to four arms side by side, from the same weights on the same batches."""
+"""The drawer of the race: up to four arms, trained from the same weights on the same batches."""
 
 from html import escape
 
@@ -23,17 +23,16 @@ class RaceDrawer(Drawer):
     def __init__(self, session: Session, view: View) -> None:
         super().__init__(session, view)
         self.arms: list[RunConfig] = []
-        """The arms that will start."""
-        self.add = self._button(
-            "Add the settings above as an arm",
-            "Optimizer, learning rate, warmup, τ, surgery",
-            lambda: self.add_arms(session.next_config()),
+        """The arms on the list."""
+        wanted, about = "Add the settings above as an arm", "Optimizer, learning rate, warmup, τ, surgery"
+        usual = "AdamW without and with warmup, AdamW² without warmup"
+        start = "Train the arms in lock step; they take the place of all branches"
+        self.add, self.usual, self.clear, self.start = self._buttons(
+            (wanted, about, lambda: self.add_arms(session.next_config())),
+            ("Add the usual three", usual, self._add_usual_arms),
+            ("Clear", "Take all arms off the list", self._clear),
+            ("Start race", start, self._race),
         )
-        about = "AdamW without and with warmup, AdamW² without warmup"
-        self.usual = self._button("Add the usual three", about, self._add_usual_arms)
-        self.clear = self._button("Clear", "Take all arms off the list", self._clear)
-        about = "Train the arms in lock step; they take the place of all branches"
-        self.start = self._button("Start race", about, self._race)
         self.list = ipywidgets.HTML()
         self._stack(
             "Line up to four arms up, then start: same weights, same batches, one colour each. "
@@ -47,7 +46,7 @@ class RaceDrawer(Drawer):
         """Add arms to the list.
 
         Raises:
-            ValueError: there would be too many, or one is on it already.
+            ValueError: there would be too many, or one is on the list already.
         """
         if len(self.arms) + len(arms) > MAX_BRANCHES:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The drawer of surgery: shock or shield a parameter group, or take attention's choice away."""
+"""The drawer of surgery: shock or shield a parameter group, or make attention uniform."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from course_lib.studies.arms import TAU
 from course_lib.studies.surgery import GROUP_LABELS
 
 SHOCKS = {f"shock ×{factor}": float(factor) for factor in (1, 3, 10)}
-"""Name → learning rate multiplier of a group that has no warmup."""
+"""Text of a button → learning rate multiplier of a group without warmup."""
 REST, SHIELD = "as the rest", "shield"
 
 
@@ -52,7 +52,7 @@ class SurgeryDrawer(Drawer):
             self.attention.value = wanted.attention
 
     def operate(self, group: str, choice: str) -> None:
-        """Give a parameter group what one of its buttons says."""
+        """Give a parameter group the settings of one of its buttons."""
         session = self.session
         own: GroupSettings = {}
         if choice in SHOCKS:
@@ -61,7 +61,7 @@ class SurgeryDrawer(Drawer):
             own = {"tau": session.tau or TAU}
         message = ""
         if choice == SHIELD and session.wanted.optimizer == "adamw":
-            # AdamW has no bound: AdamW² that bounds nothing else is AdamW with a shield.
+            # AdamW has no bound. AdamW² that bounds only this group is AdamW with a shield.
             session.set(optimizer="adamw2", tau=None)
             message = "A shield needs AdamW²: chosen, with τ off for all but shielded groups. Reset or fork."
         session.set_group(group, own)
@@ -86,7 +86,7 @@ def _named(description: str, buttons: ipywidgets.ToggleButtons) -> ipywidgets.HB
 
 
 def _choice_of(own: GroupSettings) -> str | None:
-    """The button that stands for a group's settings, None if there is none."""
+    """The button that stands for a group's settings, None if no button does."""
     if not own:
         return REST
     for text, factor in SHOCKS.items():

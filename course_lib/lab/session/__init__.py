@@ -1,4 +1,4 @@
-"""Runs under a reader's hands, without a widget: branches, the thread that trains them, looking back."""
+"""Sessions without a widget: branches, the thread that trains them, rewinding and forking."""
 
 from course_lib.lab.session.listener import Listener
 from course_lib.lab.session.session import Session

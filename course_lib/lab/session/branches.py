@@ -1,10 +1,10 @@
-"""The branches of a session: a run, forks of its past, arms of a race."""
+"""The branches of a session: its run, forks of the run, arms of a race."""
 
 from collections.abc import Collection, Iterator, Sequence
 from time import perf_counter
 
 from course_lib.lab.session.wanted import present_config
-from course_lib.runs import Run, RunConfig
+from course_lib.runs import Run
 from course_lib.runs.timeline import BUDGET, Timeline
 from course_lib.studies.arms import ARMS, COLOURS, arm_of
 
@@ -15,13 +15,9 @@ BRANCH_COLORS = ("#333333", COLOURS[1], COLOURS[4], COLOURS[5])
 
 
 class Branch:
-    """A run with a name, a colour, and the moments of it that are kept.
+    """A run with a name (a letter), a colour in all charts and tables, and the kept moments of the run.
 
-    Args:
-        name: a letter.
-        color: in all charts and tables.
-        run: what it is made of.
-        parent: the branch that it is a fork of, if any.
+    A fork has a `parent`.
     """
 
     def __init__(self, name: str, color: str, run: Run, parent: "Branch | None" = None) -> None:
@@ -29,9 +25,9 @@ class Branch:
         self.color = color
         self.run = run
         self.origin = f"from {parent.name} at step {run.updates}" if parent is not None else ""
-        """What it is a fork of, in words."""
+        """Its parent and the step of the fork, in words."""
         self.first_step = run.updates if parent is not None else 0
-        """Where its curves begin: what lies before is its parent's."""
+        """First step of its curves. Earlier steps belong to the parent."""
         self.timeline = Timeline(run)
         self.seconds = 0.0
         """Time spent on its own steps."""
@@ -39,7 +35,7 @@ class Branch:
         """Its state while it does not train: paused or stopped."""
 
     def step(self) -> None:
-        """Make one step, and keep the moment before it if it is time to."""
+        """Make one step, and keep the moment before it if one is due."""
         self.timeline.keep_if_due()
         start = perf_counter()
         self.run.step()
@@ -47,18 +43,14 @@ class Branch:
 
 
 class Branches:
-    """At most `MAX_BRANCHES` branches, one of them the current one: it is shown, and settings act on it.
+    """At most `MAX_BRANCHES` branches. The current one is shown, and settings act on it."""
 
-    Args:
-        run: of the first branch.
-        budget: bytes that the kept moments of all branches may take together.
-    """
+    current: Branch
 
-    def __init__(self, run: Run, budget: int = BUDGET) -> None:
-        self.budget = budget
-        self._all: list[Branch] = []
-        self._named = 0
-        self.current = self.add(run)
+    def __init__(self, run: Run) -> None:
+        self.budget = BUDGET
+        """Bytes that the kept moments of all branches may take together."""
+        self.replace_all([run])
 
     def __iter__(self) -> Iterator[Branch]:
         return iter(self._all)
@@ -73,13 +65,13 @@ class Branches:
         return self._all[names.index(name)]
 
     def check_room(self) -> None:
-        """ValueError if there are as many as there can be."""
+        """Raise a ValueError if there is no room for another branch."""
         if len(self) >= MAX_BRANCHES:
             n, most = len(self), MAX_BRANCHES
             raise ValueError(f"there are {n} branches: expected at most {most}; remove one first")
 
     def add(self, run: Run, parent: Branch | None = None, *, arm: str | None = None) -> Branch:
-        """Make a branch of a run, the current one from now on; it has the colour of `arm` if that is free."""
+        """Make a run a branch, and the current one. It gets the colour of `arm` if no other branch has it."""
         self.check_room()
         name = NAMES[self._named % len(NAMES)]
         branch = Branch(name, branch_color(arm, [b.color for b in self]), run, parent)
@@ -89,16 +81,16 @@ class Branches:
         self._share_budget()
         return branch
 
-    def replace_all(self, configs: Sequence[RunConfig]) -> None:
-        """Give up all branches for the arms of a race; the first one is the current one."""
-        runs = [Run(config) for config in configs]
-        self._all, self._named = [], 0
+    def replace_all(self, runs: Sequence[Run], *, racing: bool = False) -> None:
+        """Replace all branches. The first run is the current one; in a race each has its arm's colour."""
+        self._all: list[Branch] = []
+        self._named = 0
         for run in runs:
-            self.add(run, arm=arm_of(present_config(run)))
+            self.add(run, arm=arm_of(present_config(run)) if racing else None)
         self.current = self._all[0]
 
     def remove(self, name: str) -> None:
-        """Give up a branch; the last one stays."""
+        """Give up a branch, unless it is the only one."""
         branch = self[name]
         if len(self) == 1:
             raise ValueError(f"branch {name} is the only one: expected another that stays; try Reset")
@@ -113,7 +105,7 @@ class Branches:
 
 
 def behind(branches: Sequence[Branch]) -> list[Branch]:
-    """The branches that have made the fewest steps, finished ones left out."""
+    """The unfinished branches that have made the fewest steps."""
     left = [branch for branch in branches if not branch.run.finished]
     least = min((branch.run.updates for branch in left), default=0)
     return [branch for branch in left if branch.run.updates == least]

@@ -1,17 +1,17 @@
-"""What a session tells whoever shows it."""
+"""What a session tells its view."""
 
 
 class Listener:
-    """Is told what happens to a session; a method does nothing until a subclass overrides it."""
+    """Is told what happens to a session. Subclasses override the methods, which do nothing here."""
 
     def frame(self) -> None:
-        """There may be something new to draw. Called from the session's thread, and once after its end."""
+        """Something new may be there to draw. The session's thread calls it, a last time at its end."""
 
     def changed(self) -> None:
-        """State, message or moment has changed, and somebody waits to see it."""
+        """State, message or moment has changed by what a reader did: draw at once."""
 
     def branches_changed(self) -> None:
-        """There are other branches, or another one is the current one. No thread trains meanwhile."""
+        """The branches or the current one have changed. No thread trains during the call."""
 
     def settings_changed(self) -> None:
         """The wanted settings have changed."""

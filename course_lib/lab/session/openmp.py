@@ -1,8 +1,8 @@
 """Keep torch's idle threads out of the way of the thread that trains.
 
-GNU OpenMP keeps a pool of threads for every thread that has ever computed something in parallel. Once all
-pools together have more threads than there are cores, a thread that waits goes to sleep. Waking them for
-every operation halves the speed of a small model. One cell that trained before is enough for that.
+GNU OpenMP keeps a pool of threads for every thread that has computed something in parallel. If all pools
+together have more threads than there are cores, threads that wait go to sleep. Waking them for every
+operation halves the speed of a small model. A single cell that trained before is enough for that.
 """
 
 import ctypes
@@ -10,17 +10,17 @@ from functools import cache
 from typing import Any
 
 SOFT = 1
-"""`omp_pause_soft` of OpenMP 5.0: give back what can be had again at no loss."""
+"""`omp_pause_soft` of OpenMP 5.0: release resources without losing data."""
 
 
 @cache
 def _openmp() -> Any:
-    """GNU OpenMP as torch has loaded it, None where torch uses another one."""
+    """GNU OpenMP as torch has loaded it, None if torch uses another one."""
     try:
         library = ctypes.CDLL(None)
     except (OSError, TypeError):  # Windows
         return None
-    # LLVM's OpenMP has GNU's entry points, too, but no such pools: there is nothing to give back.
+    # LLVM's OpenMP has GNU's entry points too, but no such pools.
     gnu = hasattr(library, "omp_pause_resource_all") and not hasattr(library, "__kmpc_fork_call")
     return library if gnu else None
 

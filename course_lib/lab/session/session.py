@@ -1,4 +1,4 @@
-"""Session: runs under a reader's hands, without a widget."""
+"""Session: runs that a reader trains, rewinds and forks, without a widget."""
 
 import atexit
 import math
@@ -15,22 +15,21 @@ from course_lib.devices import use_available_cores
 from course_lib.lab.session.branches import MAX_BRANCHES, Branch, Branches
 from course_lib.lab.session.listener import Listener
 from course_lib.lab.session.openmp import release_threads, release_threads_after_cells
-from course_lib.lab.session.search import RescueSearch
 from course_lib.lab.session.wanted import WantedSettings, present_config
-from course_lib.lab.session.worker import Worker, in_lock_step
+from course_lib.lab.session.worker import Worker, in_lock_step, in_steps
 from course_lib.models import GROUPS
 from course_lib.runs import LIVE_SETTINGS, GroupSettings, Run, RunConfig, preset
 from course_lib.runs.config import check_groups, without_tau
 from course_lib.studies.arms import TAU, WARMUP, arm_config, arm_of
-from course_lib.studies.rescue import Rescue
+from course_lib.studies.rescue import Cure, Rescue
 
 LR_RANGE = (1e-4, 1.0)
-"""Learning rates that a reader can choose; a run's own beyond them widens the range."""
+"""Learning rates that a reader can choose. A run with a rate outside it widens the range."""
 SAME_IN_A_RACE = ("task", "text", "seed", "context", "batch", "steps")
 """Fields of a config that the arms of a race have in common."""
 
-# Taken by whoever starts, resets or makes a session, whatever thread a kernel runs callbacks on. A worker
-# never takes it, so that it can be waited for.
+# Whoever starts, resets or makes a session takes this lock, because a kernel may run callbacks on any thread.
+# A worker never takes it, so its end can be waited for while the lock is held.
 LOCK = threading.RLock()
 _SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
@@ -43,7 +42,7 @@ def _wanted(name: str, doc: str) -> Any:
 
 
 class Session:
-    """Branches of a run under a reader's hands: trained, paused, looked back on, forked.
+    """Trains branches of a run, pauses them, looks back and forks when a reader asks for it.
 
         session = Session("copy")
         session.start()
@@ -51,9 +50,8 @@ class Session:
         session.rewind(10)
         session.fork(optimizer="adamw2", tau=0.05)
 
-    A thread steps the runs while they train and ends when they are paused, stopped, finished or have failed.
-    There is one such thread at most: making or starting a session pauses the one that trains. Whoever shows
-    a session is one of its `listeners`.
+    A thread steps the runs while they train, and ends when they are paused, stopped, finished or have failed.
+    At most one session trains: making or starting another one pauses it. `listeners` are told what happens.
 
     Args:
         config: name of a preset, or a `RunConfig`.
@@ -77,15 +75,17 @@ class Session:
         self.previous: Run | None = None
         """The run before, if it made a step."""
         self.past: Run | None = None
-        """The current branch as it was at the moment that is looked at; None: it is the present."""
+        """The current branch at the past moment that is looked at, None for the present."""
         self.message = ""
-        """Shown beside the state: why something was refused, or what the session waits for."""
+        """Text beside the state: why something was refused, or what the session waits for."""
         self.together = False
         """True if `start` trains all branches in lock step, not just the current one."""
         self.listeners: list[Listener] = []
         self._worker: Worker | None = None
         self._unapplied: deque[tuple[str, Any]] = deque()
-        self._search = RescueSearch()
+        self.search: Rescue | None = None
+        """The rescue search that was begun last."""
+        self._search_of: tuple[Branch, float] | None = None
         with LOCK:
             _pause_others(self, "A newer lab has taken over; Start goes on.")
             _SESSIONS.add(self)
@@ -100,12 +100,12 @@ class Session:
 
     @property
     def run(self) -> Run:
-        """The run of the current branch: it is shown, and settings act on it."""
+        """The run of the current branch, which is shown and which settings act on."""
         return self.branches.current.run
 
     @property
     def shown(self) -> Run:
-        """The current branch as it was at the moment that is looked at."""
+        """The current branch at the moment that is looked at, past or present."""
         return self.past or self.run
 
     @property
@@ -131,13 +131,8 @@ class Session:
 
     @property
     def speed(self) -> float:
-        """Steps per second, 0 while that is not known."""
+        """Steps per second, 0 as long as it is not known."""
         return 0.0 if self._worker is None else self._worker.speed
-
-    @property
-    def search(self) -> Rescue | None:
-        """The rescue search that was begun last."""
-        return self._search.rescue
 
     # --- settings -------------------------------------------------------------------------------
 
@@ -149,7 +144,7 @@ class Session:
         """Choose settings.
 
         Learning rate, warmup, τ and groups take effect at the next step, or in a fork while the past is
-        looked at. The optimizer, attention and norm wait for the next run, the former two also for a fork.
+        looked at. The optimizer and attention take effect in the next run or fork, the norm in the next run.
 
         Args:
             settings: fields of `WantedSettings`.
@@ -188,7 +183,7 @@ class Session:
         return self.wanted.in_place_of(self.run.config)
 
     def _apply(self, branch: Branch) -> None:
-        """Hand over to the run what was set since the last step."""
+        """Give the run of the current branch the settings chosen since its last step."""
         if branch is not self.branches.current:
             return
         if branch.run.finished:  # no step is left at which to take effect
@@ -196,7 +191,7 @@ class Session:
         while self._unapplied:
             name, value = self._unapplied.popleft()
             if name == "tau" and branch.run.config.optimizer != "adamw2":
-                continue  # for the next run
+                continue  # τ waits for the next run
             try:
                 if name == "groups":
                     _set_groups(branch.run, value)
@@ -206,7 +201,7 @@ class Session:
                 self.message = str(error)
 
     def _want(self, wanted: WantedSettings) -> None:
-        """Take over settings that are a run's and not the reader's doing."""
+        """Take over the settings of a run, which the reader has not chosen."""
         self._unapplied.clear()
         self.wanted = wanted
         self._widen_lr_range()
@@ -219,7 +214,7 @@ class Session:
     # --- training -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Train, or go on after a pause; once a run without branches has ended, train a new one."""
+        """Train, or go on after a pause. If a single run has ended, train a new one."""
         self._train(None)
 
     def step(self) -> None:
@@ -231,25 +226,25 @@ class Session:
         self._end("paused", "Nothing to pause: it does not train.")
 
     def stop(self) -> None:
-        """End the run after the step it is in; it stays to be looked at, and `start` makes a new one."""
+        """End the run after the step it is in. It stays visible, and `start` makes a new one."""
         self._end("stopped", "Nothing to stop: it does not train.")
 
     def reset(self) -> None:
-        """Make a new run with the wanted settings, not yet started; branches are given up."""
+        """Make a new run with the wanted settings in the place of all branches, without starting it."""
         with LOCK:
             self._halt()
             self._make_new_run()
             self.say("")
 
     def result(self, timeout: float | None = None) -> Run:
-        """The run of the current branch, once nothing trains any more.
+        """Wait until nothing trains, then return the run of the current branch.
 
         Args:
-            timeout: seconds to wait at most, None to wait as long as it takes.
+            timeout: seconds to wait at most, None for no limit.
 
         Raises:
             TimeoutError: it still trains.
-            BaseException: whatever the thread has failed with.
+            BaseException: the error with which the thread has failed.
         """
         worker = self._worker
         if worker is None:
@@ -266,7 +261,7 @@ class Session:
     def search_rescue(self) -> None:
         """Search for the last step at which turning the bound on saves the current branch.
 
-        The search is `search`, a `course_lib.studies.rescue.Rescue`. One that was stopped goes on.
+        `search`, a `Rescue`, has the result. A stopped search of the same branch and τ goes on.
 
         Raises:
             ValueError: nothing of the branch is kept.
@@ -274,12 +269,17 @@ class Session:
         with LOCK:
             self._halt()
             self._back_to_present()
-            self._search.prepare(self.branches.current, self.next_config(), self.tau or TAU)
+            branch, tau = self.branches.current, self.tau or TAU
+            if self.search is None or self.search.finished or self._search_of != (branch, tau):
+                start = branch.run if branch.run.records else self.next_config()
+                snapshots = [branch.timeline.at(step) for step in branch.timeline.steps]
+                self.search = Rescue(start, Cure(tau=tau), snapshots=snapshots if branch.run.records else ())
+                self._search_of = branch, tau
             self.message = ""
-            self._work(self._search.work, "searching")
+            self._work(in_steps(self.search), "searching")
 
     def between_steps(self, task: Callable[[], Any]) -> None:
-        """Do something while no step is made; what trains goes on afterwards."""
+        """Do something between two steps, after which training goes on."""
         with LOCK:
             worker = self._worker
             going_on = worker is not None and not worker.done and not worker.halted
@@ -305,7 +305,7 @@ class Session:
             _pause_others(self, "Another lab has started; Start goes on.")
             self._back_to_present()
             self._prepare_run()
-            if not self.run.records and len(self.branches) == 1:  # its config is what is wanted
+            if not self.run.records and len(self.branches) == 1:  # its config has all wanted settings
                 self._unapplied.clear()
             self.message = ""
             arms = list(self.branches) if self.together else [self.branches.current]
@@ -314,7 +314,7 @@ class Session:
             self._work(in_lock_step(arms, self._apply, limit))
 
     def _prepare_run(self) -> None:
-        """Make a new run where the present one has ended or is not what is wanted."""
+        """Make a new run if the present one has ended, or has no step yet and other settings than wanted."""
         if len(self.branches) == 1:
             outdated = not self.run.records and self.next_config() != self.run.config
             if outdated or self.state in ("stopped", "finished", "failed"):
@@ -329,11 +329,11 @@ class Session:
             )
 
     def _make_new_run(self) -> None:
-        """Put a new run in the place of all branches, which are left as they are if that is refused."""
+        """Put a new run in the place of all branches, which stay if the run is refused."""
         run = Run(self.next_config())
         if self.run.records:
             self.previous = self.run
-        self.branches = Branches(run, self.branches.budget)
+        self.branches.replace_all([run])
         self._worker = self.past = None
         self.together = False
         self._unapplied.clear()
@@ -345,7 +345,7 @@ class Session:
         self._worker.start()
 
     def _end(self, idle_state: str, otherwise: str) -> None:
-        """Set what the worker is to do and return at once; its last frame shows that it did."""
+        """Ask the worker to end and return at once. The worker's last frame shows the new state."""
         training = self.busy
         for branch in self.branches:
             if training or branch.idle_state == "paused":
@@ -354,7 +354,7 @@ class Session:
             self._worker.halt()
         if not training:
             self.say("" if self.state == idle_state and self.run.records else otherwise)
-        elif not self.busy:  # it has ended in between, and may have shown the other state
+        elif not self.busy:  # it has ended meanwhile, and its last frame may have shown the old state
             self._tell("changed")
 
     def _halt(self) -> None:
@@ -369,15 +369,15 @@ class Session:
     # --- looking back, and other futures --------------------------------------------------------
 
     def rewind(self, step: int | None = None) -> None:
-        """Look at the current branch as it was; what trains is paused.
+        """Pause, and look at the current branch at an earlier moment.
 
-        The wanted settings become those of that moment, but for what was chosen while looking back.
+        The wanted settings become the settings of that moment, except those chosen while looking back.
 
         Args:
-            step: the last moment kept at or before it is shown; None to go back to the present.
+            step: shows the last moment kept at or before it; None returns to the present.
 
         Raises:
-            ValueError: nothing is kept so far back.
+            ValueError: no moment is kept at or before the step.
         """
         with LOCK:
             self._halt()
@@ -394,15 +394,15 @@ class Session:
             self._tell("changed")
 
     def fork(self, **overrides: Any) -> Run:
-        """Branch off the moment that is looked at, with the wanted settings; the original stays.
+        """Make a branch from the moment that is looked at, with the wanted settings. The original stays.
 
-        With nothing changed the fork repeats the original bit for bit.
+        A fork without changes repeats the original bit for bit.
 
         Args:
-            overrides: fields of the fork's config, which count more than the wanted settings.
+            overrides: fields of the fork's config, which replace the wanted settings.
 
         Returns:
-            The run of the new branch, which is the current one now.
+            The run of the new branch, now the current one.
 
         Raises:
             ValueError: there are too many branches, no step is left to make, or a value is out of range.
@@ -422,7 +422,7 @@ class Session:
             return run
 
     def choose(self, name: str) -> None:
-        """Make another branch the current one; what trains together goes on."""
+        """Make another branch the current one. Branches that train together go on."""
         with LOCK:
             going_on = self.state == "training" and self.together
             if self.branches[name] is self.branches.current:
@@ -434,18 +434,18 @@ class Session:
                 self._train(None)
 
     def remove(self, name: str) -> None:
-        """Give up a branch; what trains is paused."""
+        """Pause, and give up a branch."""
         with LOCK:
             self._halt()
             self.branches.remove(name)
             self._show_current()
 
     def race(self, *arms: str | RunConfig) -> None:
-        """Line up arms, which take the place of all branches; `start` trains them in lock step.
+        """Replace all branches by arms, which `start` then trains in lock step.
 
         Args:
-            arms: up to four: names from `course_lib.studies.arms.ARMS`, made of the wanted settings,
-                or configs.
+            arms: one to four configs, or names from `course_lib.studies.arms.ARMS`, which change the wanted
+                settings.
 
         Raises:
             ValueError: too many arms, none, or arms that do not train on the same data.
@@ -463,13 +463,13 @@ class Session:
                     raise ValueError(f"{field} is {value!r}: expected {first!r}, as in the first arm")
         with LOCK:
             self._halt()
-            self.branches.replace_all(configs)
+            self.branches.replace_all([Run(config) for config in configs], racing=True)
             self.previous = None
             self.together = True
             self._show_current()
 
     def load(self, path: str | Path) -> Run:
-        """Take over a saved run, ready to go on; it takes the place of all branches.
+        """Replace all branches by a saved run, which can go on.
 
         Raises:
             ValueError: the file is truncated, altered, of another version or no saved run.
@@ -477,7 +477,7 @@ class Session:
         run = Run.load(path)
         with LOCK:
             self._halt()
-            self.branches = Branches(run, self.branches.budget)
+            self.branches.replace_all([run])
             self.branches.current.timeline.keep()
             self.previous = None
             self._show_current()
@@ -489,7 +489,7 @@ class Session:
             self._want(WantedSettings.of(self.run))
 
     def _show_current(self) -> None:
-        """After a change of branches: show the current one, at the present."""
+        """Show the current branch at the present, after a change of branches."""
         self._worker = self.past = None
         self._want(WantedSettings.of(self.run))
         self._tell("branches_changed")
@@ -499,14 +499,14 @@ class Session:
 def _set_groups(run: Run, groups: dict[str, Any]) -> None:
     for group in GROUPS:
         own = groups.get(group, {})
-        if run.config.optimizer == "adamw":  # has no bound: a group's own τ waits for AdamW²
+        if run.config.optimizer == "adamw":  # AdamW has no bound: a group's own τ waits for AdamW²
             own = without_tau(own)
         if own != run.settings.groups.get(group, {}):
             run.set_group(group, own)
 
 
 def _pause_others(session: Session, message: str) -> None:
-    """Pause what trains in another session, and say why."""
+    """Pause the session that trains if it is another one, and tell its listeners why."""
     for other in list(_SESSIONS):
         if other is not session and other.busy:
             other.message = message

@@ -1,33 +1,32 @@
 """The thread of a session: it steps runs, or searches for a rescue.
 
-It behaves the same whichever thread a kernel hands its widget callbacks to: those set values and Events,
-and this thread alone touches the runs while it works.
+Only this thread touches the runs while it works. Widget callbacks set values and Events, so a kernel may run
+them on any thread.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from course_lib.lab.session.branches import Branch, behind
 
 THREAD_NAME = "course_lib.lab"
 FRAME_SECONDS = 0.18
-"""From one frame to the next: five or six a second and no more, since each costs a browser without a GPU some
-15 ms of a core."""
+"""Time between two frames: at most six a second, since each costs a browser without a GPU about 15 ms of a
+core."""
 FRAME_SHARE = 0.05
-"""Largest share of the thread's time spent on frames; on a slow machine they come less often."""
+"""Largest share of the thread's time spent on frames. On a slow machine, frames come less often."""
 
 
 class Worker:
-    """Works in a daemon thread until its work is done, halted or has failed; the thread ends with it.
+    """Works in a daemon thread, which ends when the work is done, halted or has failed.
 
     Args:
-        work: what to do, called from the thread with the worker; calls `tick` after each step, and returns
-            soon after `halted` has become True.
-        frame: called from the thread whenever it is time for a new picture, and once at the end, when
-            `done` is set.
-        doing: what it does, in a word.
+        work: is called from the thread with the worker. It calls `tick` after each step, and returns soon
+            after `halted` has become True.
+        frame: is called from the thread when a new picture is due, and once at the end, when `done` is set.
+        doing: the work in a word, shown as the session's state.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def copy(self) -> "Worker":
-        """Another worker for the same work, not yet started."""
+        """Return another worker for the same work, not yet started."""
         return Worker(self._work, self._frame, self.doing)
 
     @property
@@ -67,7 +66,7 @@ class Worker:
         self._thread.start()
 
     def halt(self) -> None:
-        """Ask the thread to end after the step it is in; does not wait."""
+        """Ask the thread to end after the step it is in, without waiting."""
         self._halt.set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -84,7 +83,7 @@ class Worker:
             self._ticks.append((now, self._steps))
             self._frame()
             cost = time.perf_counter() - now
-            # Make up for a step that was a little late; after a long one, begin anew.
+            # A frame that was a little late does not delay the next one. After a long step, begin anew.
             due = max(self._due, now - FRAME_SECONDS / 2)
             self._due = max(due + FRAME_SECONDS, now + cost / FRAME_SHARE)
 
@@ -94,7 +93,7 @@ class Worker:
         self._ticks.append((now, 0))
         try:
             self._work(self)
-        except BaseException as error:  # Session.result() raises it where somebody sees it
+        except BaseException as error:  # Session.result() raises it for the caller
             self.error = error
         self.done = True
         try:
@@ -106,10 +105,10 @@ class Worker:
 def in_lock_step(
     branches: Sequence[Branch], before_step: Callable[[Branch], None], limit: int | None = None
 ) -> Callable[[Worker], None]:
-    """Work for a `Worker`: step the branches that are behind until all are finished.
+    """Return work for a `Worker` that steps the branches that are behind until all are finished.
 
     Args:
-        branches: those that are level take their steps in turn; one that is behind catches up first.
+        branches: level branches take their steps in turn; a branch that is behind catches up first.
         before_step: called with the branch before each of its steps.
         limit: number of rounds after which to end, None for all that are left.
     """
@@ -117,12 +116,24 @@ def in_lock_step(
     def work(worker: Worker) -> None:
         left = limit
         while left != 0 and not worker.halted and (arms := behind(branches)):
-            for branch in arms:  # a whole round, so that arms that are level stay so
+            for branch in arms:  # a whole round, so that level arms stay level
                 before_step(branch)
                 branch.step()
                 worker.tick()
             left = None if left is None else left - 1
         for branch in branches:
             branch.timeline.keep()
+
+    return work
+
+
+def in_steps(search: Iterable[object]) -> Callable[[Worker], None]:
+    """Return work for a `Worker` that goes through a search step by step."""
+
+    def work(worker: Worker) -> None:
+        for _ in search:
+            worker.tick()
+            if worker.halted:
+                return
 
     return work

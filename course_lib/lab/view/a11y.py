@@ -1,8 +1,8 @@
 """Names and states of the controls for screen readers.
 
-The sliders of ipywidgets have no name and report where their handle stands: for a learning rate, its
-logarithm. Its toggle buttons do not say whether they are pressed. A script in the browser mends both while
-the lab is shown.
+Sliders of ipywidgets have no name and report the position of their handle, which for a learning rate is its
+logarithm. Toggle buttons do not say whether they are pressed. A script in the browser corrects both while the
+lab is shown.
 """
 
 import ipywidgets
@@ -47,6 +47,6 @@ _SCRIPT = """<script>
 
 
 def control_names() -> ipywidgets.Output:
-    """A widget without a size that names the controls of the lab that it is put into."""
+    """A widget without a size. Put into a lab, it names the lab's controls."""
     output = {"output_type": "display_data", "data": {"text/html": _SCRIPT}, "metadata": {}}
     return ipywidgets.Output(outputs=(output,), layout=ipywidgets.Layout(height="0", overflow="hidden"))

@@ -13,7 +13,7 @@ from course_lib.lab.view.user_changes import AsCallback, UserChanges
 TAUS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
 """Positions of the τ slider, before "off"."""
 OFF = "off"
-"""The last position of the τ slider; a selection cannot hold None."""
+"""Value of the τ slider's last position. A selection cannot hold None."""
 
 _BUTTONS = {
     "start": ("Start", "play", "success", "Train, or go on after a pause. Once a run has ended: a new run"),
@@ -25,12 +25,7 @@ _BUTTONS = {
 
 
 class Controls:
-    """Everything a reader can turn or press: a view of the settings that a session is wanted to have.
-
-    Args:
-        session: what the controls act on.
-        as_callback: makes a widget's callback of a function (see `View.as_callback`).
-    """
+    """The sliders, menus and main buttons, which show and change a session's wanted settings."""
 
     def __init__(self, session: Session, as_callback: AsCallback) -> None:
         self.session = session
@@ -85,7 +80,7 @@ class Controls:
         return lambda value: self.session.set(**{name: None if value == OFF else value})
 
     def draw(self) -> None:
-        """Move everything to the wanted settings."""
+        """Show the wanted settings."""
         wanted, config = self.session.wanted, self.session.run.config
         with self._changes.ignored():
             self.lr.min, self.lr.max = (math.log10(end) for end in self.session.lr_range)
@@ -111,14 +106,9 @@ def menu(name: str, options: list[Any], tooltip: str) -> ipywidgets.Dropdown:
 
 
 def row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
-    """Side by side as long as there is room."""
+    """Widgets side by side, in several rows if the window is narrow."""
     layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 8px")
     return ipywidgets.HBox(list(widgets), layout=layout)
-
-
-def hint(text: str) -> ipywidgets.HTML:
-    """A line in small type that says how something is used."""
-    return ipywidgets.HTML(hint_html(text))
 
 
 def hint_html(text: str) -> str:
@@ -132,7 +122,7 @@ def _tau_options(tau: float | None) -> list[tuple[str, float | str]]:
 
 
 def _slider(description: str) -> dict[str, Any]:
-    # A slider that costs a training step must not fire at every pixel.
+    # Each change takes effect in the training, so a slider must not send one for every pixel.
     return {**_labelled(description), "continuous_update": False}
 
 

@@ -1,24 +1,28 @@
-"""A branch's records as the charts draw them, brought up to date by what is new."""
+"""A branch's records as the curves that charts draw. Only new records are read."""
 
 from bisect import bisect_left
 
 import numpy as np
 
 from course_lib.lab.session.branches import Branch
-from course_lib.lab.view.bqplot_marks import Array, thinned
+from course_lib.lab.view.bqplot_marks import Array
 from course_lib.runs import Verdict, mean_over_heads
 from course_lib.runs.records import layer_of
 
 QUANTITIES = ("entropy", "qk_sec", "qk_sigma", "rho_applied")
-"""Quantities drawn by layer: the mean over the heads of the first two, the largest value of the others."""
+"""Quantities drawn by layer: the first two as means over the heads, the others as largest values."""
+MAX_POINTS = 400
+"""Largest number of points of a curve; more would not be visible."""
+
+
+def thinned(n: int) -> Array:
+    """Indices of at most `MAX_POINTS` of n points, the last one among them."""
+    every = -(-n // MAX_POINTS)
+    return np.arange(n)[::-1][::every][::-1] if n else np.arange(0)
 
 
 class Curves:
-    """The curves of one branch.
-
-    Args:
-        branch: whose records to read.
-    """
+    """The curves of one branch."""
 
     def __init__(self, branch: Branch) -> None:
         self.branch = branch
@@ -45,7 +49,7 @@ class Curves:
         probed = [record for record in records if record.probes]
         for record in probed:
             for quantity in QUANTITIES:
-                if quantity in record.probes:  # the record after the last update has no step to measure
+                if quantity in record.probes:  # there is no step to measure after the last update
                     self._steps[quantity].append(record.step)
                     self._values[quantity].append(self._by_layer(quantity, record.probes[quantity]))
         if probed or (records and self.branch.run.finished):
@@ -61,12 +65,12 @@ class Curves:
         return mean_over_heads(values)
 
     def loss(self) -> tuple[Array, Array]:
-        """Steps (n,) and losses (n,), thinned, from where the branch is its own."""
+        """Steps (n,) and losses (n,) of the branch's own steps, thinned."""
         at = thinned(len(self.losses) - self.branch.first_step) + self.branch.first_step
         return at.astype(np.float64), np.array([self.losses[i] for i in at])
 
     def layers(self, quantity: str, *, whole: bool = True) -> tuple[Array, Array]:
-        """Steps (n,) and values (layers, n), thinned; not `whole`: from where the branch is its own."""
+        """Steps (n,) and values (layers, n), thinned; unless `whole`, of the branch's own steps only."""
         steps, values = self._steps[quantity], self._values[quantity]
         begin = 0 if whole else bisect_left(steps, self.branch.first_step)
         at = thinned(len(steps) - begin) + begin
@@ -75,7 +79,7 @@ class Curves:
         return np.array([steps[i] for i in at], dtype=np.float64), np.stack([values[i] for i in at], axis=1)
 
     def extreme(self, quantity: str) -> tuple[Array, Array]:
-        """Steps (n,) and values (n,) of the layer that is worst off: least entropy, largest σ₁ and ratio."""
+        """Steps (n,) and values (n,) of the worst layer: least entropy, largest σ₁ and ratio."""
         steps, values = self.layers(quantity, whole=False)
         if not len(steps):
             return steps, steps
@@ -84,9 +88,9 @@ class Curves:
 
 
 def side_by_side(lines: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Lines of different lengths as two arrays (lines, n); shorter ones stay at their last point.
+    """Turn lines of different lengths into two arrays (lines, n) by repeating the last points of short lines.
 
-    One without points stays where another begins: browsers log errors for points that are no numbers.
+    A line without points repeats the first point of another line. Browsers log errors for NaN.
     """
     there = [line for line in lines if len(line[0])]
     if not there:

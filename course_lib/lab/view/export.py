@@ -27,7 +27,7 @@ _PANELS = {
 def write_records(path: Path, branches: Sequence[Branch]) -> Path:
     """Write the records of branches as one CSV file, with a column that names the branch.
 
-    A fork's records begin with those of its parent, up to the step at which it left it.
+    A fork's records begin with the records of its parent, up to the step of the fork.
     """
     frames = [branch.run.to_frame().assign(branch=branch.name) for branch in branches]
     text = pd.concat(frames, ignore_index=True).to_csv(index=False)
@@ -36,7 +36,7 @@ def write_records(path: Path, branches: Sequence[Branch]) -> Path:
 
 
 def write_figure(paths: Sequence[Path], branches: Sequence[Branch]) -> str:
-    """Write the figure of `branch_figure` once for each path, whose ending names the format; its title."""
+    """Write the figure of the branches to each path, in the format of its ending; return the title."""
     picture = branch_figure(branches)
     for path in paths:
         file = io.BytesIO()
@@ -88,7 +88,7 @@ def branch_figure(branches: Sequence[Branch]) -> Picture:
 
 
 def session_picture(session: Session) -> Picture:
-    """What a session shows where nothing is live: its branches, or before the first step its settings."""
+    """A still picture of a session: its branches, or its settings before the first step."""
     if any(branch.run.records for branch in session.branches):
         return branch_figure(list(session.branches))
     run = session.run

@@ -14,16 +14,16 @@ from torch import Tensor
 from course_lib.lab.view.bqplot_marks import Array
 
 TILE = 64
-"""Pixels that an attention map takes at most in the picture of all maps."""
+"""Largest side of a map in the picture of all maps, in pixels."""
 MAX_TILES = (8, 8)
-"""Layers and heads that the picture of all maps has room for."""
+"""Largest numbers of layers and heads in the picture of all maps."""
 
 
 def map_picture(maps: Sequence[Tensor]) -> bytes:
     """All attention maps as one PNG: a row of tiles for each layer, a tile for each head.
 
-    Brightness goes with the square root of the weight, so that a uniform row of 1/64 can be seen. All tiles
-    are as large as the largest map's; layers with fewer heads have empty tiles.
+    Darkness is the square root of the weight, so that a uniform row of 1/64 can be seen. All tiles have the
+    size of the largest map, and layers with fewer heads have empty tiles.
     """
     shown = [layer[: MAX_TILES[1]].detach().float() for layer in maps[: MAX_TILES[0]]]
     tokens = max(layer.shape[-1] for layer in shown)
@@ -32,7 +32,7 @@ def map_picture(maps: Sequence[Tensor]) -> bytes:
     side, heads = (max(layer.shape[dim] for layer in shown) for dim in (-1, 0))
     if any(layer.shape[-1] < side for layer in shown):
         shown = [F.interpolate(layer[None], size=(side, side))[0] for layer in shown]  # the nearest weight
-    if all((layer.triu(1) == 0).all() for layer in shown):  # causal: leave out what cannot be seen
+    if all((layer.triu(1) == 0).all() for layer in shown):  # causal: hidden keys are white
         hidden = torch.ones_like(shown[0][0], dtype=torch.bool).triu(1)
         shown = [layer.masked_fill(hidden, torch.nan) for layer in shown]
     framed = torch.stack(
@@ -43,9 +43,9 @@ def map_picture(maps: Sequence[Tensor]) -> bytes:
 
 
 def head_picture(weights: Tensor) -> bytes:
-    """One head's map (queries, keys) as a PNG, sharp however large it is drawn."""
+    """One head's map (queries, keys) as a PNG that stays sharp when it is enlarged."""
     shown = weights.detach().float()
-    if (shown.triu(1) == 0).all():  # causal: leave out what cannot be seen
+    if (shown.triu(1) == 0).all():  # causal: hidden keys are white
         shown = shown.masked_fill(torch.ones_like(shown, dtype=torch.bool).triu(1), torch.nan)
     return png(_enlarged(shown.cpu().numpy(), 256))
 
@@ -56,7 +56,7 @@ def strip_picture(values: Array) -> bytes:
 
 
 def _enlarged(values: Array, side: int) -> Array:
-    """Every value as a block, so that a browser that smooths does not blur it."""
+    """Every value as a block of pixels, which a browser's smoothing does not blur."""
     rows, columns = (max(1, side // n) for n in values.shape)
     return values.repeat(rows, axis=0).repeat(columns, axis=1)
 
@@ -67,17 +67,19 @@ def png(values: Array) -> bytes:
 
 
 def _png(values: Array, colors: bytes) -> bytes:
-    """Values from 0 to 1 as a PNG of one byte a pixel: four would take most of a frame's time."""
+    """Values from 0 to 1 as a PNG of one byte a pixel. Four bytes would take most of a frame's time."""
     numbers = np.where(np.isnan(values), NONE, np.rint(np.clip(values, 0, 1) * (NONE - 1)))
     picture = Image.fromarray(numbers.astype(np.uint8))
     picture.putpalette(colors)
     file = io.BytesIO()
-    picture.save(file, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)  # half of a frame, else
+    picture.save(
+        file, format="PNG", compress_level=1, compress_type=zlib.Z_RLE
+    )  # by default half of a frame's time
     return file.getvalue()
 
 
 NONE = 255
-"""Colour of what has no value; those before it stand for 0 to 1."""
+"""Number of the colour for NaN. The colours before it stand for 0 to 1."""
 
 
 def _palette(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The charts, the attention maps and the verdict, and how branches are drawn into them."""
+"""The charts, the attention maps and the verdict, with all branches drawn into them."""
 
 from contextlib import ExitStack
 
@@ -7,19 +7,9 @@ import numpy as np
 
 from course_lib.figures.palette import LAYER_COLORS
 from course_lib.lab.session.branches import Branch, Branches
-from course_lib.lab.view.bqplot_marks import (
-    LivePicture,
-    cell_layout,
-    figure_grid,
-    lab_figure,
-    name_ticks,
-    picture_axes,
-    set_line,
-    thinned,
-    unit_scales,
-)
+from course_lib.lab.view.bqplot_marks import LivePicture, cell_layout, figure_grid, name_ticks, set_line
 from course_lib.lab.view.chart import Chart
-from course_lib.lab.view.curves import Curves, side_by_side
+from course_lib.lab.view.curves import Curves, side_by_side, thinned
 from course_lib.lab.view.maps import MAX_TILES, NOTHING_SEEN, map_picture
 from course_lib.lab.view.text import branch_table_html, legend_html, number, verdict_html
 from course_lib.models import DISTRIBUTIONS
@@ -39,8 +29,8 @@ LINE_COLOR = "#333333"
 class Panels:
     """All charts, the attention maps and the verdict of a lab.
 
-    One branch alone is drawn layer by layer. Of several branches each has one line in its own colour, which
-    shows the layer that is worst off.
+    A single branch is drawn layer by layer. If there are several, each has one line in its own colour, which
+    shows its worst layer.
     """
 
     def __init__(self) -> None:
@@ -54,30 +44,25 @@ class Panels:
         self.verdict = ipywidgets.HTML(layout=cell_layout())
         self.judged: Verdict | None = None
         """The verdict that is shown."""
-        self._make_maps()
-        self._curves: dict[Branch, Curves] = {}
+        labels = "key (left to right)", "query (top to bottom)"
+        self.maps = LivePicture("Attention maps (dark: more)", *labels, NOTHING_SEEN)
+        self.curves: dict[Branch, Curves] = {}
+        """The curves of each branch, as far as its records are read."""
         self._changing = [*(c.lines for c in self.charts), *self.maps.widgets, self.verdict]
-        figures = [self.loss.figure, self.entropy.figure, self.maps_figure]
+        figures = [self.loss.figure, self.entropy.figure, self.maps.figure]
         figures += [self.sigma.figure, self.ratio.figure, self.verdict]
         self.widget = ipywidgets.VBox([self.legend, figure_grid(figures)])
-
-    def _make_maps(self) -> None:
-        scales = unit_scales()
-        self.map_axes = picture_axes(scales, "key (left to right)", "query (top to bottom)")
-        self.maps = LivePicture(scales, NOTHING_SEEN)
-        self.maps_figure = lab_figure("Attention maps (dark: more)", self.map_axes, [self.maps.mark])
 
     # --- what is shown --------------------------------------------------------------------------
 
     def reset(self, branches: Branches, previous: Run | None) -> None:
-        """Show branches of which some are new here, or another one is the current one.
+        """Show other branches, or another current one; no thread may train them during the call.
 
-        Args:
-            branches: what to show; no thread may train them meanwhile.
-            previous: stays as a grey line behind the loss of a run without branches.
+        The loss of `previous` is a grey line behind the loss of a single branch.
         """
         self.branches = branches
-        self._curves = {branch: self._curves.get(branch) or Curves(branch) for branch in branches}
+        self.curves = {branch: self.curves.get(branch) or Curves(branch) for branch in branches}
+        self._current = branches.current  # until the next reset, also if another thread adds one
         self._stale = True
         run = branches.current.run
         if run.observation is None:
@@ -90,7 +75,7 @@ class Panels:
     def _set_axes(self, run: Run) -> None:
         steps = max(branch.run.config.steps for branch in self.branches)
         references = [(f"{line.name} {line.loss:.2f}", line.loss) for line in run.task.references]
-        # A text of one letter has no loss to speak of; an axis needs a height.
+        # The loss of a text of one letter is zero, but an axis needs a height.
         top = max(0.1, np.log(run.task.n_outputs), *(loss for _, loss in references))
         self.loss.clear(steps, 0.0, 1.12 * top)
         self.loss.draw_levels(references)
@@ -106,35 +91,25 @@ class Panels:
         self._marked: list[object] = []
         self._cursor: int | None = None
         several = len(self.branches) > 1
-        for quantity, titles in TITLES.items():
-            self.by_layer[quantity].figure.title = titles[several]
-        for chart in self.by_layer.values():
-            chart.lines.colors = [b.color for b in self.branches] if several else LAYER_COLORS
+        colors = [b.color for b in self.branches] if several else None
+        for quantity, chart in self.by_layer.items():
+            chart.figure.title = TITLES[quantity][several]
+            chart.lines.colors = colors or LAYER_COLORS
         if run.config.attention not in DISTRIBUTIONS:
             self.entropy.figure.title = f"No entropy: {run.config.attention} is no distribution"
-        self.loss.lines.colors = [b.color for b in self.branches] if several else [LINE_COLOR]
-        self._draw_map_axes(run)
-
-    def _draw_map_axes(self, run: Run) -> None:
+        self.loss.lines.colors = colors or [LINE_COLOR]
         rows, columns = min(len(run.sites), MAX_TILES[0]), min(max(run.heads), MAX_TILES[1])
-        name_ticks(self.map_axes[0], {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
-        name_ticks(self.map_axes[1], {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
-
-    def curves(self, branch: Branch) -> Curves:
-        """The curves of a branch, as far as they are read."""
-        return self._curves[branch]
+        name_ticks(self.maps.x_axis, {(i + 0.5) / columns: f"head {i + 1}" for i in range(columns)})
+        name_ticks(self.maps.y_axis, {1 - (i + 0.5) / rows: str(i + 1) for i in range(rows)})
 
     # --- frames ---------------------------------------------------------------------------------
 
     def draw(self, past: Run | None = None, *, maps: bool = True) -> None:
-        """Draw what is new since the last frame.
+        """Draw what is new since the last frame, and with `maps` the attention maps.
 
-        Args:
-            past: the current branch as it was at the moment that is looked at, with its observation; None:
-                it is the present.
-            maps: whether the attention maps are drawn, too.
+        `past` is the current branch at an earlier moment, with its observation; None for the present.
         """
-        with ExitStack() as held:  # sent together, the messages of a frame are painted together
+        with ExitStack() as held:  # a browser paints messages together that are sent together
             for widget in self._changing:
                 held.enter_context(widget.hold_sync())
             self._draw(past)
@@ -142,39 +117,38 @@ class Panels:
                 self.draw_maps(past)
 
     def draw_loss(self) -> None:
-        """Draw what is new in the losses, in a single message."""
-        new = [curves.read_losses() for curves in self._curves.values()]
+        """Draw new losses, in a single message."""
+        new = [curves.read_losses() for curves in self.curves.values()]
         if any(new) or self._stale:
-            x, y = side_by_side([curves.loss() for curves in self._curves.values()])
+            x, y = side_by_side([curves.loss() for curves in self.curves.values()])
             if y.size:
                 self.loss.draw(x, y)
 
     def draw_maps(self, past: Run | None = None) -> None:
         """Draw the attention maps, if there are new ones."""
-        shown = past or self.branches.current.run
+        shown = past or self._current.run
         if shown.observation is not None and shown.observation is not self._pictured:
             self._pictured = shown.observation
             self.maps.show(map_picture(shown.observation.maps))
 
     def _draw(self, past: Run | None) -> None:
         self.draw_loss()
-        probed = [branch for branch, curves in self._curves.items() if curves.read_probes()]
+        probed = [branch for branch, curves in self.curves.items() if curves.read_probes()]
         if probed or self._stale:
             self._draw_curves()
             self._stale = False
-        current = self.branches.current
-        self.judged = self._curves[current].verdict
+        self.judged = self.curves[self._current].verdict
         if past is not None:
             self.judged = past.verdict() if past.records else None
         self.verdict.value = verdict_html(self.judged)
-        self._draw_settings(current.run, past)
+        self._draw_settings(self._current.run, past)
 
     def _draw_curves(self) -> None:
         for quantity, chart in self.by_layer.items():
-            if len(self._curves) == 1:
-                x, y = next(iter(self._curves.values())).layers(quantity)
+            if len(self.curves) == 1:
+                x, y = next(iter(self.curves.values())).layers(quantity)
             else:
-                x, y = side_by_side([curves.extreme(quantity) for curves in self._curves.values()])
+                x, y = side_by_side([curves.extreme(quantity) for curves in self.curves.values()])
             if y.size:
                 chart.draw(x, y)
 
@@ -193,8 +167,8 @@ class Panels:
             self._tau = tau
             self.ratio.draw_levels([] if tau is None else [(f"τ = {number(tau)}", tau)])
         if len(self.branches) > 1:
-            rows = [(branch, curves.verdict) for branch, curves in self._curves.items()]
-            self.legend.value = branch_table_html(rows, self.branches.current)
+            rows = [(branch, curves.verdict) for branch, curves in self.curves.items()]
+            self.legend.value = branch_table_html(rows, self._current)
         else:
             layers = [(LAYER_COLORS[i % len(LAYER_COLORS)], f"layer {i + 1}") for i in range(len(run.sites))]
             self.legend.value = legend_html(

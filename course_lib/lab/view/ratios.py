@@ -1,47 +1,32 @@
-"""The panel of step sizes: ρ of every matrix inside the blocks beside τ."""
+"""The panel of step sizes: ρ of every matrix inside the blocks, compared with τ."""
 
 import bqplot
 import numpy as np
 
-from course_lib.figures.palette import ARM_COLORS, REFERENCE_COLOR
-from course_lib.lab.view.bqplot_marks import (
-    Array,
-    chart_axes,
-    decades,
-    lab_figure,
-    lines_mark,
-    name_ticks,
-    round_decades,
-    set_line,
-)
+from course_lib.figures.palette import ARM_COLORS
+from course_lib.lab.view.bqplot_marks import Array, DotChart, name_ticks, set_decades
 from course_lib.models.parameter_groups import group_of
 from course_lib.runs import Record, Run
 from course_lib.runs.records import layer_of
 
 _PARTS = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o", "w_in": "in", "w_out": "out"}
 LABELLED = 16
-"""Largest number of matrices that are named one by one; if there are more, the layers are."""
+"""Largest number of matrices with a name each. If there are more, only the layers have names."""
 
 
-class StepSizes:
-    """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step, those that the bound cut marked.
+class StepSizes(DotChart):
+    """ρ = α σ₁(ΔW)/σ₁(W) of each matrix at the last probed step.
 
-    For a bounded matrix, ρ is the size of the step before the cut: what stands above τ was cut.
+    ρ of a bounded matrix is the size of its step before the cut. A step above τ was cut and has another mark.
     """
 
     def __init__(self) -> None:
-        self.x = bqplot.LinearScale(min=0.0, max=1.0)
-        self.y = bqplot.LogScale(min=1e-3, max=10.0)
-        scales = {"x": self.x, "y": self.y}
-        style = {"default_size": 40, "scales": scales, "stroke": "white"}
-        self.free = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw-warmup"]], marker="circle", **style)
-        self.cut = bqplot.Scatter(x=[], y=[], colors=[ARM_COLORS["adamw2"]], marker="triangle-down", **style)
-        self.tau = lines_mark(scales, [REFERENCE_COLOR], line_style="dashed", stroke_width=1)
-        self.x_axis, self.y_axis = chart_axes(self.x, self.y, "matrix, by layer", "σ₁ ratio ρ")
+        kinds = (ARM_COLORS["adamw-warmup"], "circle"), (ARM_COLORS["adamw2"], "triangle-down")
+        y, style = bqplot.LogScale(min=1e-3, max=10.0), {"default_size": 40, "stroke": "white"}
+        title = "ρ beside τ (▼ cut by the bound)"
+        super().__init__(title, "matrix, by layer", "σ₁ ratio ρ", y, *kinds, **style)
+        self.free, self.cut = self.kinds
         self.y_axis.tick_format = "~g"
-        self.figure = lab_figure(
-            "ρ beside τ (▼ cut by the bound)", [self.x_axis, self.y_axis], [self.tau, self.free, self.cut]
-        )
 
     def reset(self, run: Run) -> None:
         """Show another run's matrices."""
@@ -58,9 +43,9 @@ class StepSizes:
             elif first[i]:
                 ticks[i + 1] = name.split()[0]
         name_ticks(self.x_axis, ticks)
-        self._set_range(1e-3, 10.0)
+        set_decades(self.y, self.y_axis, 1e-3, 10.0)
 
-    def draw(self, run: Run) -> None:
+    def draw_step(self, run: Run) -> None:
         """Show the last step of a run that was probed."""
         record = _last_stepped(run)
         if record is None:
@@ -69,21 +54,12 @@ class StepSizes:
         x = np.arange(1.0, len(rho) + 1)
         there = np.isfinite(rho) & (rho > 0)
         if there.any():
-            low, high = round_decades(min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0))
-            self._set_range(low, high)
-        for mark, some in ((self.free, there & ~cut), (self.cut, there & cut)):
-            with mark.hold_sync():
-                mark.x, mark.y = x[some], rho[some]
-        tau = run.tau
-        end, height = (0.0, self.y.min) if tau is None else (self.x.max, tau)
-        set_line(self.tau, np.array([0.0, end]), np.full(2, height))
-
-    def _set_range(self, low: float, high: float) -> None:
-        self.y.min, self.y.max = low, high
-        self.y_axis.tick_values = decades(low, high)
+            low, high = min(rho[there].min(), 1e-2), max(rho[there].max(), 1.0)
+            set_decades(self.y, self.y_axis, low, high)
+        self.draw(x[there], rho[there], cut[there], run.tau)
 
     def describe(self, run: Run) -> str:
-        """What the panel shows, in a sentence."""
+        """Say in a sentence what the panel shows."""
         record = _last_stepped(run)
         if record is None:
             return "No step is probed yet."
@@ -107,7 +83,7 @@ class StepSizes:
 
 
 def _last_stepped(run: Run) -> Record | None:
-    """The record of the last probed step; the one after the last update has no step."""
+    """The record of the last probed step. The record after the last update has no step."""
     return next((r for r in reversed(run.records) if "rho_applied" in r.probes), None)
 
 

@@ -1,4 +1,4 @@
-"""What the lab says: the verdict, the status line, and what the panels show, for screen readers."""
+"""The lab's texts: verdict, status line, legends, and descriptions of the panels for screen readers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -12,9 +12,9 @@ from course_lib.lab.session.wanted import present_config
 from course_lib.runs import GroupSettings, Run, RunConfig, Verdict, mean_over_heads, probed
 
 MARK_COLOR = "#CA9161"
-"""Marks of changed settings."""
+"""Colour of the marks of changed settings."""
 GHOST_COLOR = "#B8B8B8"
-"""The loss of the run before."""
+"""Colour of the previous run's loss."""
 
 SENTENCES = {
     "healthy": "It has learnt, and no layer's attention has collapsed.",
@@ -39,7 +39,7 @@ NORM_NAMES = {"pre": "pre-LN: on the branch", "post": "post-LN: after the sum"}
 
 
 def number(value: float | None) -> str:
-    """A setting as it is read out: three figures, "off" for None."""
+    """A setting in three figures, "off" for None."""
     return "off" if value is None else f"{value:.3g}"
 
 
@@ -56,12 +56,12 @@ def describe(config: RunConfig) -> str:
 
 
 def describe_run(run: Run) -> str:
-    """A run's settings as they are now, in one line, groups of their own included."""
+    """A run's present settings in one line, with those of single groups."""
     return describe(present_config(run))
 
 
 def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
-    """The settings that single parameter groups have, one text for each."""
+    """One text for each parameter group that has settings of its own."""
     parts = []
     for group, own in groups.items():
         settings = []
@@ -77,7 +77,7 @@ def describe_groups(groups: Mapping[str, GroupSettings]) -> list[str]:
 
 
 def summary(run: Run, verdict: Verdict | None) -> str:
-    """What the charts show at this moment and the verdict, for those who cannot see them."""
+    """Describe the charts and the verdict at this moment, for screen readers."""
     if not run.records:
         return "No step made yet."
     last = run.records[-1]
@@ -94,7 +94,7 @@ def summary(run: Run, verdict: Verdict | None) -> str:
 
 
 def summary_of_branches(branches: Iterable[Branch]) -> str:
-    """How far each branch is, in a sentence; empty before the first step."""
+    """Say in a sentence how far each branch is; empty before the first step."""
     parts = [
         f"{branch.name} ({describe_run(branch.run)}) at step {branch.run.updates}, "
         f"loss {branch.run.records[-1].loss:.2f}"
@@ -105,20 +105,16 @@ def summary_of_branches(branches: Iterable[Branch]) -> str:
 
 
 def pending_text(session: Session) -> str:
-    """The wanted settings that the present run does not have, and how to get them."""
+    """Name the wanted settings that the present run does not have, and say how to get them."""
     if session.past is not None:
         step = session.past.updates
         return f"Step {step} as it was. Change a setting and fork; Start goes back to now."
     config, wanted = session.run.config, session.wanted
     if not session.run.records:
         return f"{describe(session.next_config())}. Press Start."
-    choices = []
-    if wanted.optimizer != config.optimizer:
-        choices.append(OPTIMIZER_NAMES[wanted.optimizer])
-    if wanted.attention != config.attention:
-        choices.append(f"{wanted.attention} attention")
-    if wanted.norm != config.norm:
-        choices.append(f"{wanted.norm}-LN")
+    texts = {"optimizer": OPTIMIZER_NAMES[wanted.optimizer], "attention": f"{wanted.attention} attention"}
+    texts["norm"] = f"{wanted.norm}-LN"
+    choices = [text for name, text in texts.items() if getattr(wanted, name) != getattr(config, name)]
     if not choices:
         return ""
     return f"{' and '.join(choices)} from the next run on: press Reset, then Start. Or fork."
@@ -150,7 +146,7 @@ def _rows(verdict: Verdict) -> str:
     for i, layer in enumerate(verdict.layers, 1):
         h = "none" if np.isnan(layer.entropy) else _figure(layer.entropy)
         h += _flag(layer.sharp)
-        # By the rule, a rank counts beside a low entropy only: uniform attention's own is at the threshold.
+        # The rule counts a low rank only if entropy is low too: uniform attention's rank is at the threshold.
         rank = f"{_figure(layer.rank)}{_flag(layer.malignant)}"
         rows += f"<tr><th>layer {i}</th><td>{h}</td><td>{rank}</td></tr>"
     return rows
@@ -168,7 +164,7 @@ def legend_html(lines: Sequence[tuple[str, str]], *, ghost: bool, changes: bool)
 
 
 def branch_table_html(rows: Sequence[tuple[Branch, Verdict | None]], current: Branch) -> str:
-    """A row for each branch: its settings, how far it is, its verdict and its cost."""
+    """A table with a row for each branch: settings, step, loss, verdict and training time."""
     head = "".join(
         f"<th scope='col'>{title}</th>"
         for title in ("branch", "settings", "step", "loss", "verdict", "seconds of training")
@@ -186,13 +182,7 @@ def branch_table_html(rows: Sequence[tuple[Branch, Verdict | None]], current: Br
 
 
 def status_html(state: str, run: Run, speed: float, message: str, branch: str = "") -> str:
-    """State, progress and message, as one line each.
-
-    Args:
-        state, speed, message: the session's.
-        run: the one that is shown.
-        branch: its name, if there are several.
-    """
+    """State and progress of the shown run, after its branch if there are several, and a message."""
     steps = run.config.steps
     text = f"<b>{state}</b> · {branch}step {run.updates} of {steps}"
     if run.records:
@@ -207,7 +197,7 @@ def status_html(state: str, run: Run, speed: float, message: str, branch: str = 
 
 
 def advice_html() -> str:
-    """What to do when the kernel of the lab is gone; hidden until then (see `STYLE`)."""
+    """Advice for readers whose kernel has been restarted, hidden until then (see `STYLE`)."""
     return (
         '<div class="course-lab-advice" role="alert"><b>The kernel has been restarted, and this lab is gone '
         "with it.</b> Run its cell again to make a new one; a run that was saved to a file can be loaded "

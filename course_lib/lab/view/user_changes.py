@@ -1,4 +1,4 @@
-"""Which changes of a widget are the reader's, and which the lab's own."""
+"""Tell a reader's changes of a widget from the lab's own."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,22 +8,18 @@ from typing import Any
 import ipywidgets
 
 AsCallback = Callable[[Callable[[], Any]], Callable[[Any], None]]
-"""Makes a widget's callback of a function, such as `View.as_callback`."""
+"""Turns a function into a widget's callback, as `View.as_callback` does."""
 
 
 class UserChanges:
-    """Calls back when a reader changes a widget, and not when the lab moves it.
-
-    Args:
-        as_callback: what each call goes through.
-    """
+    """Calls back if a reader changes a widget, but not if the lab does. `as_callback` wraps each call."""
 
     def __init__(self, as_callback: AsCallback) -> None:
         self._as_callback = as_callback
         self._threads: set[int] = set()
 
     def observe(self, widget: ipywidgets.Widget, method: Callable[[Any], Any]) -> None:
-        """Call `method` with each value that the reader chooses."""
+        """Call `method` with each value that a reader chooses."""
 
         def changed(change: Any) -> None:
             if threading.get_ident() not in self._threads and change["new"] is not None:
@@ -33,7 +29,7 @@ class UserChanges:
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
-        """Call nobody back for what this thread changes meanwhile."""
+        """Call nobody back for changes that this thread makes in the `with` block."""
         self._threads.add(threading.get_ident())
         try:
             yield

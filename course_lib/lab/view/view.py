@@ -14,14 +14,14 @@ from course_lib.lab.view.text import live_html, pending_text, status_html, summa
 
 SLOW_SECONDS = 0.9
 """Least time between two frames with all curves and the status while a run trains. The next frame shows the
-maps and the open drawer, those in between the loss alone, so that none is long. Each message of a frame may
-cost the browser a layout and a painting of its own. Where both share their cores, that slows the training."""
+maps and the open drawer, and frames in between only the loss, so that no frame is long. The browser may lay
+out and paint the page for each message of a frame. If both share their cores, that slows the training."""
 SPOKEN_SECONDS = 5.0
 """Least time between two texts for screen readers while a run trains."""
 
 
 class Part(Protocol):
-    """Something more that is drawn with the view."""
+    """Something that is drawn together with the view."""
 
     def reset(self) -> None:
         """The branches or the current one have changed."""
@@ -31,18 +31,14 @@ class Part(Protocol):
 
 
 class View(Listener):
-    """Shows a session, at the pace of its frames.
-
-    Args:
-        session: what is shown, and what the controls act on.
-    """
+    """Shows a session, at the pace of its frames, and has the controls that act on it."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.controls = Controls(session, self.as_callback)
         self.panels = Panels()
         self.parts: list[Part] = []
-        """Drawn with the view."""
+        """They are drawn together with the view."""
         self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 420px", min_width="0"))
         self.live = ipywidgets.HTML()
         self.actions = ipywidgets.HBox([self.controls.button_row, self.status])
@@ -53,7 +49,7 @@ class View(Listener):
         self._spoken: tuple[float, str] = (0.0, "")
 
     def as_callback(self, method: Callable[[], Any]) -> Callable[[Any], None]:
-        """A widget's callback that puts what was refused into the status line."""
+        """A widget's callback that shows the error of a refused action in the status line."""
 
         def callback(_: Any) -> None:
             try:
@@ -67,7 +63,7 @@ class View(Listener):
         return callback
 
     def show(self, part: Part) -> None:
-        """Bring a part up to date, whichever thread draws meanwhile."""
+        """Bring a part up to date, once no other thread draws."""
         with self._drawing:
             part.draw()
 
