@@ -78,6 +78,7 @@ def test_the_first_example_of_the_readme_needs_no_extra():
     assert ran.stdout.count("tensor(") == 2, "the entropy of two layers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "package", "extra"),
     [
@@ -97,6 +98,7 @@ def test_what_is_missing_is_said_in_one_line(code, package, extra):
     assert last.endswith(f" needs it; try pip install 'course-lib[{extra}]'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_the_command_line_says_what_is_missing(command):
     code = f"from course_lib.__main__ import main; sys.exit(main(['{command}', '--out', 'nowhere']))"

@@ -92,6 +92,7 @@ IMAGES = ["--d-model=16", "--heads=2", "--image-size=28", "--patch=7", "--stem=p
 IMAGES += ["--probe-every=3", "--steps=6", "--warmup=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [

@@ -383,6 +383,7 @@ def make_kjv(monkeypatch):
     return importlib.import_module("make_kjv")
 
 
+@pytest.mark.slow
 def test_make_kjv_makes_the_text_again(make_kjv, tmp_path, capsys):
     """From the text with references put back; Debian's `bible` need not be installed."""
     verses = lzma.decompress((ROOT / "data/kjv.txt.xz").read_bytes()).decode().splitlines()

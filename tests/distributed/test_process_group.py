@@ -146,6 +146,7 @@ def test_ctrl_c_ends_all_processes_after_the_same_step(tmp_path):
     assert json.loads((out / "result.json").read_text())["finished"] is False
 
 
+@pytest.mark.slow
 def test_bad_input_is_told_once(tmp_path):
     words = [*options(KILLED), "--batch=3", "--out", tmp_path / "r"]
     status, out, err = torchrun("-m", "course_lib", *words)

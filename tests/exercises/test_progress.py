@@ -153,6 +153,7 @@ NotebookClient(notebook, kernel_name="python3", startup_timeout=600, config=ENCR
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "kept"), [("reader", True), ("script", False), ("test", False)], ids=["reader", "script", "test"]
 )

@@ -117,6 +117,7 @@ def test_a_picture_is_small_enough_to_be_committed(drawn, name):
     assert len(drawn[name].png()) <= LIMIT
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_compressed_becomes_coarser():
     figure, ((axis,),) = panels(9, 6)
     axis.imshow(np.random.default_rng(0).random((600, 900, 3)), aspect="auto")

@@ -225,6 +225,7 @@ def test_a_layout_of_another_version_is_refused_in_one_line():
         attention_sites(nn.Sequential(ViTAttention()))
 
 
+@pytest.mark.slow
 def test_course_lib_does_not_import_transformers():
     program = "import sys, course_lib, course_lib.probes; print('transformers' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True)

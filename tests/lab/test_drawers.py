@@ -39,6 +39,7 @@ def test_one_drawer_is_open_at_most(lab):
     assert drawers.open is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [

@@ -116,6 +116,7 @@ def test_a_step_runs_on_meta_so_nothing_is_tied_to_the_cpu(model, optimizer):
     assert all(p.is_meta for p in run.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "millions"), [("vit-b", 85.4), ("swin-t", 27.5), ("gpt2-124m", 85.9)])
 def test_models_of_a_papers_size_build_and_step(name, millions):
     """ViT-B/16 has 86.6 million parameters, Swin-T 28.3: ours lack biases, two channels and 990 classes.

@@ -258,6 +258,7 @@ def test_clipping_bounds_the_gradient(tiny):
     assert norm.item() <= 1e-3 * (1 + 1e-5)
 
 
+@pytest.mark.slow
 def test_the_step_ratio_of_the_records_keeps_the_bound(trained):
     run = trained("copy", "adamw2")
     steps, ratio = probed(run.records, "rho_applied")
