@@ -123,7 +123,7 @@ lab: $(STAMP)
 
 # The lab alone, as a page without code; each visitor gets a kernel of their own, which ends some time after they left.
 app: $(STAMP)
-	$(BIN)/python -m voila app/lab.ipynb --config=app/voila.json --KernelManager.transport_encryption=auto $(ARGS)
+	$(BIN)/python -m voila app/lab.ipynb --Voila.config_file_paths=app --KernelManager.transport_encryption=auto $(ARGS)
 
 # In order: what fails fastest comes first. Each part is its own pytest run, and one without a test fails.
 test: $(STAMP)

@@ -96,7 +96,7 @@ def serve_app(folder: Path) -> Iterator[str]:
     port, app = _free_port(), folder / "app"
     shutil.copytree(REPOSITORY / "app", app)
     replace(app / "lab.ipynb", "Lab(task.value)", f"Lab(task.value, steps={APP_STEPS}[task.value])")
-    command = ["voila", str(app / "lab.ipynb"), f"--config={app / 'voila.json'}"]
+    command = ["voila", str(app / "lab.ipynb"), f"--Voila.config_file_paths={app}"]
     command += ["--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
     command += ["--KernelManager.transport_encryption=auto"]  # as `make app` does
     with _running(command, folder, f"http://127.0.0.1:{port}/voila/static/"):
