@@ -1,13 +1,14 @@
 """The picture of a comparison: loss, entropy, rank, spectrum and step size of every arm."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.figures.palette import arm_style
-from course_lib.figures.picture import SMOOTHING, legend_below, reference_line, smooth
+from course_lib.figures.picture import SMOOTHING, label, legend_below, panels, reference_line, smooth
 from course_lib.runs.records import accuracies, losses, mean_over_heads, probed
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 from course_lib.studies.arms import LABELS
@@ -16,12 +17,9 @@ from course_lib.studies.compare_arms import ArmResult
 
 def finding(results: Sequence[ArmResult]) -> str:
     """One line that says what became of the arms, from their verdicts."""
-    parts = []
-    for result in results:
-        verdict = result.run.verdict()
-        outcome = "learns" if verdict.learnt else "does not learn"
-        parts.append(f"{LABELS[result.arm]}: {outcome} ({verdict.name})")
-    return " · ".join(parts)
+    verdicts = {LABELS[result.arm]: result.run.verdict() for result in results}
+    outcomes = {True: "learns", False: "does not learn"}
+    return " · ".join(f"{name}: {outcomes[v.learnt]} ({v.name})" for name, v in verdicts.items())
 
 
 def compare_figure(results: Sequence[ArmResult]) -> Figure:
@@ -32,22 +30,18 @@ def compare_figure(results: Sequence[ArmResult]) -> Figure:
     """
     if not results:
         raise ValueError("results is empty: expected at least one trained arm")
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    loss, entropy, rank, ratio = figure.subplots(2, 2).flatten()
+    figure, ((loss, entropy), (rank, ratio)) = panels(12, 8, 2, 2)
     images = results[0].run.task.reference.accuracy is not None
     (_draw_accuracy if images else _draw_loss)(loss, results)
     _draw_sharpest_layer(entropy, results, "entropy")
     reference_line(entropy, LOW_ENTROPY, dash=":")
-    entropy.set(title="Attention entropy, lowest layer", ylabel="entropy (1 = uniform)", ylim=(-0.02, 1.05))
+    entropy.set(title="Attention entropy, lowest layer", ylim=(-0.02, 1.05))
+    label(entropy, "step", "entropy (1 = uniform)")
     _draw_sharpest_layer(rank, results, "attention_rank")
     reference_line(rank, LOW_RANK, dash=":")
-    rank.set(
-        title="Rank of that layer's attention map", ylabel=f"effective rank (× {results[0].run.rank_unit})"
-    )
+    rank.set_title("Rank of that layer's attention map")
+    label(rank, "step", f"effective rank (× {results[0].run.rank_unit})")
     _draw_ratio(ratio, results)
-    for axes in (loss, entropy, rank, ratio):
-        axes.set_xlabel("step")
-        axes.spines[["top", "right"]].set_visible(False)
     config = results[0].run.config
     figure.suptitle(f"{finding(results)}\n{config.task}, lr {config.lr:g}, seed {config.seed}", fontsize=10)
     legend_below(figure, len(results))
@@ -60,11 +54,12 @@ def _draw_loss(axes: Axes, results: Sequence[ArmResult]) -> None:
         axes.plot([r.step for r in records], smooth(losses(records)), **arm_style(result.arm))
     for line in results[0].run.task.references:
         reference_line(axes, line.loss, line.name, inside=True)
-    axes.set(title=f"Training loss, mean of {SMOOTHING} steps", ylabel="loss (nats)")
+    axes.set_title(f"Training loss, mean of {SMOOTHING} steps")
+    label(axes, "step", "loss (nats)")
 
 
 def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
-    """Of images: what the verdict rests on, the validation accuracy as a dot at the end."""
+    """Draw what the verdict on images rests on, the validation accuracy as a dot at the end."""
     for result in results:
         style, records = arm_style(result.arm), result.run.records
         steps = [r.step for r in records]
@@ -74,12 +69,12 @@ def _draw_accuracy(axes: Axes, results: Sequence[ArmResult]) -> None:
     for line in results[0].run.task.references:
         if line.accuracy is not None:
             reference_line(axes, line.accuracy, line.name, inside=True)
-    title = f"Training accuracy, mean of {SMOOTHING} steps; dot: validation"
-    axes.set(title=title, ylabel="accuracy", ylim=(0, 1))
+    axes.set_title(f"Training accuracy, mean of {SMOOTHING} steps; dot: validation")
+    label(axes, "step", "accuracy", ylim=(0, 1))
 
 
 def _draw_sharpest_layer(axes: Axes, results: Sequence[ArmResult], quantity: str) -> None:
-    """Mean over the heads, of the layer whose entropy is lowest at the last probe."""
+    """Draw the mean over the heads of the layer whose entropy is lowest at the last probe."""
     for result in results:
         steps, values = probed(result.run.records, quantity)
         _, entropy = probed(result.run.records, "entropy")
@@ -103,13 +98,7 @@ def _draw_ratio(axes: Axes, results: Sequence[ArmResult]) -> None:
         axes.plot(steps, values[:, inside].max(-1), **style)
         if result.run.tau is not None:
             axes.axhline(result.run.tau, color=style["color"], linestyle=":", linewidth=1)
-            axes.annotate(
-                f"τ = {result.run.tau:g}",
-                (0.0, result.run.tau),
-                xycoords=("axes fraction", "data"),
-                xytext=(2, -3),
-                textcoords="offset points",
-                va="top",
-                fontsize=8,
-            )
-    axes.set(title="Largest step of a block matrix", ylabel="σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)", yscale="log")
+            beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "top", "fontsize": 8}
+            axes.text(0.01, result.run.tau, f"τ = {result.run.tau:g}", **beside)
+    axes.set_title("Largest step of a block matrix")
+    label(axes, "step", "σ₁ ratio ρ = α σ₁(ΔW)/σ₁(W)", yscale="log")

@@ -1,6 +1,6 @@
 """Rows of dots, one dot a run or a draw: final losses, first steps, shares."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, styled
 from course_lib.figures.picture import Picture, finish, label, legend, legend_below, listed, panels
 from course_lib.figures.sweeps import step_scale
 from course_lib.studies.alarms import ALARMS, first_reliable, track_record
@@ -20,7 +20,11 @@ Values = npt.NDArray[np.float64]
 
 
 def _loss_rows(
-    losses_of: Mapping[str, pd.Series], colors: Mapping[str, str], lines: Mapping[str, float], height: float
+    losses_of: Mapping[str, pd.Series],
+    colors: Mapping[str, str],
+    lines: Mapping[str, float],
+    height: float,
+    what: str,
 ) -> tuple[Figure, Axes, list[str]]:
     """A row of final losses for each name, lowest mean at the top; the names in that order."""
     names = sorted(losses_of, key=lambda name: losses_of[name].mean())
@@ -32,10 +36,8 @@ def _loss_rows(
     for name, value in lines.items():
         axis.axvline(value, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
         axis.text(value, -0.75, f" {name}", color=REFERENCE_COLOR, fontsize=9, va="bottom")
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - 0.5, -0.8)
-    axis.grid(axis="y", color="#e5e5e5")
-    axis.set_xlabel("validation loss at the last step (nats); a dot is a seed, a bar the mean")
+    _row_names(axis, names, (len(names) - 0.5, -0.8))
+    label(axis, "validation loss at the last step (nats); a dot is a seed, a bar the mean", what)
     return figure, axis, names
 
 
@@ -43,8 +45,12 @@ def _never(axis: Axes, names: list[str], end: float, never: float) -> None:
     """Name the rows, the first at the top, and mark the place of what never happened."""
     axis.axvline(end, color=REFERENCE_COLOR, linewidth=1, linestyle=":")
     axis.text(never, len(names) - 0.45, "never", color=REFERENCE_COLOR, fontsize=9, ha="center")
-    axis.set_yticks(np.arange(len(names))[::-1], names)
-    axis.set_ylim(-0.6, len(names) - 0.2)
+    _row_names(axis, names[::-1], (-0.6, len(names) - 0.2))
+
+
+def _row_names(axis: Axes, names: Sequence[str], limits: tuple[float, float]) -> None:
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(*limits)
     axis.grid(axis="y", color="#e5e5e5")
 
 
@@ -60,15 +66,13 @@ def controls_chart(
         here: arm → loss of a run made just now, drawn as a star.
     """
     losses_of = {TREATMENTS[arm]: rows["final_val_loss"] for arm, rows in frame.groupby("arm")}
-    figure, axis, names = _loss_rows(
-        losses_of, {TREATMENTS[arm]: ARMS[arm].colour for arm in ARMS}, lines, 0.36
-    )
+    colors = {TREATMENTS[arm]: ARMS[arm].colour for arm in ARMS}
+    figure, axis, names = _loss_rows(losses_of, colors, lines, 0.36, "arm")
     for arm, loss in here.items():
         star: dict[str, Any] = {"markersize": 15, "markeredgecolor": "white", "label": "made just now"}
         axis.plot(loss, names.index(TREATMENTS[arm]), "*", color=LAYER_COLORS[1], **star)
     if here:
         legend(axis, "lower left")
-    axis.set_ylabel("arm")
     compared = [TREATMENTS[arm] for arm in compare]
     a, b = (losses_of[name] for name in compared)
     verb = "ends above" if a.min() > b.max() else "ends below" if a.max() < b.min() else "overlaps"
@@ -86,11 +90,10 @@ def first_signs(signs: pd.DataFrame, steps: int) -> Picture:
     """
     figure, ((axis,),) = panels(8.4, 0.5 * len(signs) + 1.6)
     rows = np.arange(len(signs))[::-1]
-    for i, arm in enumerate(signs):
+    for i, (column, style) in enumerate(styled(signs)):
         shift = 0.14 * (i - (signs.shape[1] - 1) / 2)
-        seen = signs[arm].notna().to_numpy()
-        values = signs[arm].fillna(steps).astype(float).to_numpy()
-        style = arm_style(str(arm), i)
+        seen = column.notna().to_numpy()
+        values = column.fillna(steps).astype(float).to_numpy()
         axis.plot(values[seen], rows[seen] - shift, "o", markersize=8, **style | {"linestyle": ""})
         axis.plot(values[~seen], rows[~seen] - shift, "x", color=style["color"], markersize=8)
     _never(axis, list(map(str, signs.index)), steps - 0.5, steps)
@@ -98,14 +101,12 @@ def first_signs(signs: pd.DataFrame, steps: int) -> Picture:
     label(axis, "step at which it was first seen", "sign")
     first = str(signs.columns[0])
     title = f"{LABELS.get(first, first)}: {_first_finding(signs[first], steps)}"
-    facts = [
-        f"{sign}: "
-        + ", ".join(
-            f"{LABELS.get(str(a), a)} {'never' if pd.isna(s) else f'step {s:.0f}'}" for a, s in row.items()
-        )
-        for sign, row in signs.iterrows()
-    ]
-    return finish(figure, title, "First step of each sign. " + "; ".join(facts) + ".")
+    when = signs.map(lambda step: "never" if pd.isna(step) else f"step {step:.0f}")
+    when = when.rename(columns=LABELS).T
+    facts = "; ".join(
+        f"{sign}: {', '.join(f'{arm} {step}' for arm, step in when[sign].items())}" for sign in when
+    )
+    return finish(figure, title, f"First step of each sign. {facts}.")
 
 
 def _first_finding(seen: "pd.Series[int]", steps: int) -> str:
@@ -129,8 +130,7 @@ def which_matrices(frame: pd.DataFrame, chosen: Collection[str], line: tuple[str
     }
     name = coverage_name(chosen)
     colors = dict.fromkeys(runs, "#b0b0b0") | {name: ARM_COLORS["adamw2"]}
-    figure, axis, names = _loss_rows(runs, colors, {line[0]: line[1]}, 0.29)
-    axis.set_ylabel("bounded")
+    figure, axis, names = _loss_rows(runs, colors, {line[0]: line[1]}, 0.29, "bounded")
     axis.get_yticklabels()[names.index(name)].set_fontweight("bold")
     title = (
         f"Bound on {name}: {runs[name].mean():.2f}, place {names.index(name) + 1} of {len(names)}; "
@@ -155,8 +155,8 @@ def growth_shares(shares: Mapping[str, Values]) -> Picture:
     for edge in (-1, 1):
         axis.axvline(edge, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
     axis.set_yticks(range(len(names)), names)
-    axis.set(xlim=(-1.08, 1.08), ylim=(len(names) - 0.5, -0.5))
-    label(axis, "growth of σ₁, as a share of what Weyl allows (bar: median)", "update")
+    limits: dict[str, Any] = {"xlim": (-1.08, 1.08), "ylim": (len(names) - 0.5, -0.5)}
+    label(axis, "growth of σ₁, as a share of what Weyl allows (bar: median)", "update", **limits)
     facts = [f"{np.median(v):.2f} ({name})" for name, v in zip(names, shares.values(), strict=True)]
     most = max(float(np.abs(values).max()) for values in shares.values())
     kept = "None exceeds what Weyl allows" if most <= 1 + 1e-4 else "Some exceed what Weyl allows"

@@ -2,22 +2,16 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-import numpy.typing as npt
-
-from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, arm_style
+from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, styled
 from course_lib.figures.picture import Picture, finish, label, legend, listed, panels
 from course_lib.studies.circle import LINKS, Followed
-
-Values = npt.NDArray[np.float64]
 
 
 def circle_history(runs: Mapping[str, Followed], layer: int, until: int) -> Picture:
     """The links of the circle against the step, one panel for each, every run from its start to `until`."""
     figure, axes = panels(9.6, 4.9, 2, 3, sharex=True)
     facts = []
-    for i, (arm, run) in enumerate(runs.items()):
-        style = arm_style(arm, i) | {"linewidth": 2}
+    for run, style in styled(runs, linewidth=2):
         table = run.of(layer).loc[:until]
         for axis, name in zip(axes.flat, LINKS, strict=False):
             axis.plot(table.index, table[name], **style)
@@ -27,16 +21,13 @@ def circle_history(runs: Mapping[str, Followed], layer: int, until: int) -> Pict
             f"entropy {end['entropy']:.2f}"
         )
     for axis, text in zip(axes.flat, LINKS.values(), strict=False):
-        axis.set_title(text, fontsize=10)
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel("step")
+        label(axis, "step", "", text, ylim=(0, None))
         axis.xaxis.set_tick_params(labelbottom=True)
     for row, name in enumerate(("effective rank", "rank, or entropy")):
         axes[row, 0].set_ylabel(name)
     last = axes.flat[-1]
     last.axis("off")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    last.legend(handles, labels, frameon=False, fontsize=10, loc="center")
+    last.legend(*axes.flat[0].get_legend_handles_labels(), frameon=False, fontsize=10, loc="center")
     title = f"Layer {layer + 1}, step {until}. " + "; ".join(facts)
     return finish(figure, title, f"Five links against step. {title}.")
 
@@ -50,9 +41,7 @@ def gradient_beside_update(followed: Followed, until: int) -> Picture:
         table = followed.of(layer).loc[:until]
         axis.plot(table.index, table["gradient_q"], color=LAYER_COLORS[0], label="gradient of W_q")
         axis.plot(table.index, table["update"], color=LAYER_COLORS[1], label="Adam's update ΔW")
-        axis.set_title(f"layer {layer + 1}", fontsize=10)
-        axis.set_ylim(bottom=0)
-        label(axis, "step", "effective rank, per head")
+        label(axis, "step", "effective rank, per head", f"layer {layer + 1}", ylim=(0, None))
         end = table[["gradient_q", "update"]].median()
         facts.append(f"{end['gradient_q']:.1f} and {end['update']:.1f} in layer {layer + 1}")
     legend(axes[0, 0])
@@ -64,17 +53,14 @@ def floor_history(runs: Mapping[str, Followed], layer: int, until: int) -> Pictu
     """Measured entropy, and the least that the scores' range and that σ₁ admit, runs side by side."""
     figure, axes = panels(9.2, 3.5, 1, len(runs), sharey=True)
     gone, held = [], True
-    for i, (arm, run) in enumerate(runs.items()):
-        axis, style = axes[0, i], arm_style(arm, i)
+    for axis, (run, style) in zip(axes[0], styled(runs), strict=True):
         table = run.of(layer).loc[:until]
         color = style["color"]
         axis.plot(table["entropy"], color=color, linewidth=2, label="measured")
         axis.plot(table["floor"], color=color, linestyle="--", label="floor of the scores' range")
         axis.plot(table["sigma_floor"], color=REFERENCE_COLOR, linestyle=":", label="floor of σ₁")
-        axis.set_title(str(style["label"]), fontsize=10, color=color)
         legend(axis)
-        axis.set_ylim(-0.02, 1.03)
-        label(axis, "step", f"entropy H, layer {layer + 1}")
+        label(axis, "step", f"entropy H, layer {layer + 1}", style["label"], color, ylim=(-0.02, 1.03))
         held &= bool((table["sigma_floor"] <= table["floor"] + 1e-4).all())
         held &= bool((table["floor"] <= table["entropy"] + 1e-4).all())
         low = table["sigma_floor"] < 0.01

@@ -1,24 +1,23 @@
 """Attention itself: a row of weights, maps, maps beside their rank, and maps over pictures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from seaborn import color_palette
 from torch import Tensor
 
-from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken
-from course_lib.figures.picture import Picture, finish, label, legend, listed, panels, reference_line
+from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, spoken, styled
+from course_lib.figures.picture import Picture, bare, finish, label, legend, listed, panels, reference_line
 from course_lib.probes import entropy
 from course_lib.runs import Run
 from course_lib.runs.verdict import LOW_ENTROPY, LOW_RANK
 from course_lib.studies.map_measures import favourites, looked_at, map_place, ranks_apart, same_for_all
-
-Values = npt.NDArray[np.float64]
-
 
 _MARKS = "osD^vPX*"
 SEEN = (0.91, 0.35, 0.05)
@@ -43,11 +42,9 @@ def weights_row(weights: Tensor, keys: Sequence[str], note: str = "") -> Picture
     axis.bar_label(bars, fmt="%.2f", fontsize=9)
     reference_line(axis, 1 / len(values), "uniform")
     axis.set_xticks(range(len(values)), [f"“{key}”" for key in keys])
-    axis.set_ylim(0, 1.12)
-    label(axis, "key", "weight (sum 1)")
-    title = (
-        f"{note}entropy {h:.2f}: the largest weight, on “{keys[int(values.argmax())]}”, is {values.max():.2f}"
-    )
+    label(axis, "key", "weight (sum 1)", ylim=(0, 1.12))
+    largest = keys[int(values.argmax())]
+    title = f"{note}entropy {h:.2f}: the largest weight, on “{largest}”, is {values.max():.2f}"
     shares = ", ".join(f"{key} {value:.2f}" for key, value in zip(keys, values, strict=True))
     return finish(figure, title, f"Bars of one query's attention weights: {shares}.")
 
@@ -60,8 +57,7 @@ def entropy_beside_rank(maps: Mapping[str, Tensor]) -> Picture:
     """
     places = {name: map_place(a) for name, a in maps.items()}
     n = len(maps)
-    figure = panels(9.2, 4.3, 1, 1)[0]
-    figure.clear()
+    figure = Figure(figsize=(9.2, 4.3), layout="constrained")
     columns = 1 if n == 1 else 2
     rows = -(-n // columns)
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [2.1 if n > 1 else 1.6])
@@ -75,9 +71,8 @@ def entropy_beside_rank(maps: Mapping[str, Tensor]) -> Picture:
     if n > 1:
         legend(plane, "upper right")
     facts = [f"{name}: entropy {h:.2f}, rank {r:.2f} × uniform's" for name, (h, r) in places.items()]
-    return finish(
-        figure, _places_finding(places), "Attention maps and their places. " + "; ".join(facts) + "."
-    )
+    alt = f"Attention maps and their places. {'; '.join(facts)}."
+    return finish(figure, _places_finding(places), alt)
 
 
 def _places_finding(places: Mapping[str, tuple[float, float]]) -> str:
@@ -99,11 +94,10 @@ def _places_finding(places: Mapping[str, tuple[float, float]]) -> str:
 def _plane(axis: Axes, top: float) -> None:
     reference_line(axis, LOW_RANK)
     axis.axvline(LOW_ENTROPY, color=REFERENCE_COLOR, linestyle=":", linewidth=1)
-    axis.text(
-        0.99, LOW_RANK + 0.03, "uniform attention", color=REFERENCE_COLOR, fontsize=9, ha="right", va="bottom"
-    )
-    axis.text(0.05, 0.02, "sharp,\nlow rank", color=REFERENCE_COLOR, fontsize=9, va="bottom")
-    axis.text(0.05, top * 0.99, "sharp,\nhigh rank", color=REFERENCE_COLOR, fontsize=9, va="top")
+    grey: dict[str, Any] = {"color": REFERENCE_COLOR, "fontsize": 9}
+    axis.text(0.99, LOW_RANK + 0.03, "uniform attention", ha="right", va="bottom", **grey)
+    axis.text(0.05, 0.02, "sharp,\nlow rank", va="bottom", **grey)
+    axis.text(0.05, top * 0.99, "sharp,\nhigh rank", va="top", **grey)
     axis.set(xlim=(-0.02, 1.02), ylim=(0, top))
     label(axis, "entropy H (1 = uniform, 0 = one-hot)", "effective rank (× uniform attention's)")
 
@@ -111,9 +105,7 @@ def _plane(axis: Axes, top: float) -> None:
 def draw_map(axis: Axes, attention: Tensor, name: str, color: str = "black") -> None:
     """One map as an image, queries down, keys along, white (0) to dark (1)."""
     axis.imshow(attention.float().numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(name, fontsize=10, color=color)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    bare(axis, name, color=color)
     axis.set_xlabel("key", fontsize=9)
     axis.set_ylabel("query", fontsize=9)
 
@@ -129,13 +121,11 @@ def attention_maps(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     heads = len(next(iter(maps.values())))
     figure, axes = panels(9.2, 2.2 * len(maps) + 0.6, len(maps), heads)
     counts = {}
-    for i, (arm, row) in enumerate(zip(runs, axes, strict=True)):
-        stack, style = maps[arm], arm_style(arm, i)
+    for (arm, stack), (_, style), row in zip(maps.items(), styled(maps), axes, strict=True):
         for head, axis in enumerate(row):
             axis.spines[["top", "right"]].set_visible(True)
-            draw_map(axis, stack[head], f"head {head + 1}" if i == 0 else "", style["color"])
-            axis.title.set_color("black")
-            axis.set_xlabel("key" if i == len(maps) - 1 else "")
+            draw_map(axis, stack[head], f"head {head + 1}" if axis in axes[0] else "")
+            axis.set_xlabel("key" if axis in axes[-1] else "")
         row[0].set_ylabel(f"{style['label']}\nquery", fontsize=9, color=style["color"])
         counts[spoken(arm)] = favourites(stack[None])
     facts = [f"{n:.0f} ({name})" for name, n in counts.items()]
@@ -164,15 +154,12 @@ def attention_over_images(
     grey = (grey - low) / (high - low).clamp(min=1e-9)
     rows, columns = len(attention), len(images)
     figure, axes = panels(9.2, 1.9 * rows + 0.7, rows, columns)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=9)
     counts = {}
     for row, (look, weights) in zip(axes, attention.items(), strict=True):
         shares = looked_at(weights.float().cpu())
         for i, axis in enumerate(row):
             axis.imshow(_overlaid(grey[i], shares[i]))
-            axis.set_xticks([])
-            axis.set_yticks([])
+            bare(axis, names[i] if axis in axes[0] else "", 9)
             axis.spines[:].set_visible(False)
             axis.set_xlabel(f"class token {shares[i, 0]:.0%}", fontsize=8)
         row[0].set_ylabel(look, fontsize=9)
@@ -209,13 +196,10 @@ def patch_maps(image: Tensor, maps: Mapping[str, object]) -> Picture:
     top = max(table.max() for table in tables.values())
     figure, (axes,) = panels(2.9 * (1 + len(maps)), 3.4, 1, 1 + len(maps))
     axes[0].imshow(image[0].float().cpu(), cmap="gray")
-    axes[0].set_title("the picture", fontsize=9)
+    bare(axes[0], "the picture", 9)
     for axis, (name, table) in zip(axes[1:], tables.items(), strict=True):
         drawn = axis.imshow(table, cmap=color_palette("mako_r", as_cmap=True), vmin=0, vmax=top)
-        axis.set_title(name, fontsize=9)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        bare(axis, name, 9)
     figure.colorbar(drawn, ax=list(axes), label="weight (sum 1)", fraction=0.02)
     facts = [f"{table.max():.2f} ({name})" for name, table in tables.items()]
     title = f"The largest weight that a patch gets: {listed(facts)}; uniform {1 / table.size:.2f}"

@@ -1,11 +1,13 @@
 """Colours of lines: one per arm in every figure, panel and notebook (seaborn "colorblind")."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from course_lib.studies.arms import ARMS, COLOURS, MAIN_ARMS
 
+T = TypeVar("T")
+
 ARM_COLORS = {name: ARMS[name].colour for name in MAIN_ARMS}
-ARM_LABELS = {name: ARMS[name].label for name in MAIN_ARMS}
 LAYER_COLORS = [COLOURS[i] for i in (0, 1, 2, 4, 5, 6, 8, 9)]
 """For lines of single layers, in order."""
 REFERENCE_COLOR = "#767676"
@@ -18,6 +20,11 @@ def arm_style(arm: str, place: int = 0) -> dict[str, Any]:
         return {"color": LAYER_COLORS[place], "label": arm}
     known = ARMS[arm]
     return {"color": known.line_colour, "linestyle": known.dash, "label": known.label}
+
+
+def styled(runs: Mapping[str, T], **more: Any) -> Iterator[tuple[T, dict[str, Any]]]:
+    """Each arm's run with the style of its line."""
+    return ((run, arm_style(arm, i) | more) for i, (arm, run) in enumerate(runs.items()))
 
 
 def spoken(arm: str) -> str:

@@ -84,10 +84,19 @@ def finish(figure: Figure, title: str, alt: str) -> Picture:
     return Picture(figure, title, alt)
 
 
-def label(axis: Axes, x: str, y: str) -> None:
-    """Name both axes."""
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
+def label(axis: Axes, x: str, y: str, title: str = "", color: str = "black", **others: Any) -> None:
+    """Name both axes and the panel, and set other properties of the axes, such as limits."""
+    axis.set(xlabel=x, ylabel=y, **others)
+    if title:
+        axis.set_title(title, fontsize=10, color=color)
+
+
+def bare(axis: Axes, title: str = "", size: float = 10, color: str = "black") -> None:
+    """Name an image, and leave out its ticks."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if title:
+        axis.set_title(title, fontsize=size, color=color)
 
 
 def listed(names: list[str]) -> str:

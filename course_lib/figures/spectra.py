@@ -1,6 +1,7 @@
 """Spectra: how energy is shared out among directions, while a model trains and in a Jacobian."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, arm_style
+from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, styled
 from course_lib.figures.picture import Picture, finish, label, legend, listed, panels
 from course_lib.probes import effective_rank, spectral_energy_concentration, stable_rank
 from course_lib.studies.circle import Followed
@@ -28,9 +29,8 @@ def _energy_bars(axis: Axes, sigma: Tensor, s: int, color: str) -> None:
     share = (energy / energy.sum(-1, keepdim=True)).reshape(-1, sigma.shape[-1]).mean(0).numpy()
     places = np.arange(1, len(share) + 1)
     axis.bar(places, share, color=[color if i <= s else "#bbbbbb" for i in places])
-    axis.set_xlim(0.3, len(share) + 0.7)
-    axis.set_ylim(0, 1)
-    label(axis, "direction, strongest first", "share of the energy Σσ²")
+    limits: dict[str, Any] = {"xlim": (0.3, len(share) + 0.7), "ylim": (0, 1)}
+    label(axis, "direction, strongest first", "share of the energy Σσ²", **limits)
 
 
 def spectrum_bars(sigma: Tensor, s: int) -> Picture:
@@ -59,14 +59,13 @@ def spectra_at(runs: Mapping[str, Followed], layer: int, step: int, s: int) -> P
     """
     figure, axes = panels(9.2, 3.2, 1, len(runs), sharey=True)
     facts, shown = [], []
-    for i, (arm, run) in enumerate(runs.items()):
+    for axis, (run, style) in zip(axes[0], styled(runs), strict=True):
         at = int(np.searchsorted(run.steps, step, side="right")) - 1
         sigma = torch.as_tensor(run.spectra[at, layer])
-        style = arm_style(arm, i)
-        _energy_bars(axes[0, i], sigma, s, style["color"])
+        _energy_bars(axis, sigma, s, style["color"])
         sec, stable, effective = _measures(sigma, s)
         measured = f"stable rank {stable:.1f}, effective {effective:.1f}, σ₁ {sigma[:, 0].mean():.2g}"
-        axes[0, i].set_title(f"{style['label']}\n{measured}", fontsize=10, color=style["color"])
+        axis.set_title(f"{style['label']}\n{measured}", fontsize=10, color=style["color"])
         facts.append(f"{sec:.2f} ({style['label']})")
         shown.append(int(run.steps[at]))
     title = f"Layer {layer + 1} at step {max(shown)}: SEC({s}) is {listed(facts)}"
@@ -78,8 +77,7 @@ def spectrum_history(runs: Mapping[str, Followed], layer: int, s: int) -> Pictur
     figure, axes = panels(9.2, 5.2, 2, 2, sharex=True)
     top, sec, stable, effective = axes.flat
     starts, ends = [], []
-    for i, (arm, run) in enumerate(runs.items()):
-        style = arm_style(arm, i) | {"linewidth": 2}
+    for run, style in styled(runs, linewidth=2):
         sigma = torch.as_tensor(run.spectra[:, layer])
         top.semilogy(run.steps, sigma[..., 0].mean(-1), **style)
         shares = spectral_energy_concentration(sigma, s).mean(-1)
@@ -89,12 +87,10 @@ def spectrum_history(runs: Mapping[str, Followed], layer: int, s: int) -> Pictur
         starts.append(float(shares[0]))
         ends.append(f"{shares[-1]:.2f} ({style['label']})")
     legend(top)
-    sec.set_ylim(0, 1.03)
-    for axis in (stable, effective):
-        axis.set_ylim(bottom=0)
-    names = ("σ₁(W_qᵀW_k)", f"SEC({s})", "stable rank", "effective rank")
-    for axis, name in zip(axes.flat, names, strict=True):
-        label(axis, "step", f"{name}, layer {layer + 1}")
+    label(top, "step", f"σ₁(W_qᵀW_k), layer {layer + 1}")
+    label(sec, "step", f"SEC({s}), layer {layer + 1}", ylim=(0, 1.03))
+    label(stable, "step", f"stable rank, layer {layer + 1}", ylim=(0, None))
+    label(effective, "step", f"effective rank, layer {layer + 1}", ylim=(0, None))
     title = f"Layer {layer + 1}: SEC({s}) goes from {np.mean(starts):.2f} to {listed(ends)}"
     return finish(figure, title, f"Four measures of the spectrum of W_qᵀW_k against step. {title}.")
 
@@ -117,9 +113,8 @@ def jacobian_spectrum(factors: Mapping[str, Tensor]) -> Picture:
         places = np.arange(1, len(measured) + 1)
         axis.loglog(places, measured, color=LAYER_COLORS[i], linewidth=4, alpha=0.4, label="Xᵀ⊗Xᵀ")
         axis.loglog(places, products, ":", color="black", label="products σᵢ(X)σⱼ(X)")
-        axis.set_title(name, fontsize=10)
         legend(axis, "lower left")
-        label(axis, "singular value, largest first", "size")
+        label(axis, "singular value, largest first", "size", name)
         ranks = [effective_rank(values).item() for values in (sigma, measured)]
         facts.append(f"{name}: {ranks[0]:.1f} of X, {ranks[1]:.1f} of Xᵀ⊗Xᵀ")
     agree = "are" if off < 1e-6 else "are not"
@@ -138,10 +133,9 @@ def ellipses(w: Tensor, update: Tensor, lr: float) -> Picture:
         axis.plot(*(matrix @ circle).numpy(), color=LAYER_COLORS[i], linewidth=2, label=name)
     limit = {"color": REFERENCE_COLOR, "linestyle": "--", "label": "σ₁(W) + ασ₁(ΔW)"}
     axis.plot(*(allowed * circle).numpy(), **limit)
-    edge = 4.2
-    axis.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
     legend(axis, "upper right", ncols=3)
-    label(axis, "first coordinate", "second coordinate")
+    limits: dict[str, Any] = {"xlim": (-4.2, 4.2), "ylim": (-4.2, 4.2)}
+    label(axis, "first coordinate", "second coordinate", aspect="equal", **limits)
     title = f"The reach σ₁ goes from {before:.2f} to {after:.2f}; Weyl allows {allowed:.2f}"
     return finish(figure, title, f"Two ellipses inside a dashed circle of radius {allowed:.2f}. {title}.")
 
@@ -158,9 +152,8 @@ def power_curves(estimates: Values, gap: float) -> Picture:
     axis.plot(places, estimates.T, color=LAYER_COLORS[0], alpha=0.3, linewidth=1)
     axis.plot(places, np.median(estimates, 0), color=LAYER_COLORS[1], linewidth=2.5, label="median")
     axis.axhline(1, color=REFERENCE_COLOR, linestyle="--", linewidth=1, label="σ₁")
-    axis.set_ylim(0, 1.08)
     legend(axis, "lower right")
-    label(axis, "iterations", "estimate / σ₁")
+    label(axis, "iterations", "estimate / σ₁", ylim=(0, 1.08))
     side = "never above" if estimates.max() <= 1 + 1e-6 else "sometimes above"
     short, last = 1 - np.median(estimates[:, -1]), places[-1]
     after = f"after {last} iterations short by {short:.2%} in the median"

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import ScalarFormatter
 from seaborn import color_palette
 
-from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken
+from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken, styled
 from course_lib.figures.picture import (
     Picture,
     finish,
@@ -38,19 +38,17 @@ def loss_curves(runs: Mapping[str, Run]) -> Picture:
     """
     task = next(iter(runs.values())).task
     figure, ((axis,),) = panels(8, 4)
-    for i, (arm, run) in enumerate(runs.items()):
-        curve, style = losses(run.records), arm_style(arm, i)
+    for run, style in styled(runs):
+        curve = losses(run.records)
         axis.plot(curve, color=style["color"], alpha=0.2, linewidth=0.8)
         axis.plot(smooth(curve), linewidth=2, **style)
     steps = max(len(run.records) for run in runs.values())
     for line in task.references:
         reference_line(axis, line.loss, line.name)
-    axis.set_xlim(0, steps)
-    axis.legend(frameon=False, fontsize=9)
-    label(axis, "step", "training loss (nats)")
+    legend(axis)
+    label(axis, "step", "training loss (nats)", xlim=(0, steps))
     verdicts = {arm: run.verdict() for arm, run in runs.items()}
-    learnt = {arm: v.learnt for arm, v in verdicts.items()}
-    title = _loss_finding(learnt, task.reference.name)
+    title = _loss_finding({arm: v.learnt for arm, v in verdicts.items()}, task.reference.name)
     facts = [f"{LABELS.get(a, a)} ends at {v.loss:.2f} ({v.name})" for a, v in verdicts.items()]
     return finish(figure, title, "Loss against step. " + "; ".join(facts) + ".")
 
@@ -76,8 +74,7 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     figure, axes = panels(9.2, 5.4, 2, 2, sharex=True)
     (loss, h), (rank, logit) = axes
     ends: dict[str, tuple[float, float]] = {}
-    for i, (arm, run) in enumerate(runs.items()):
-        style = arm_style(arm, i) | {"linewidth": 2}
+    for run, style in styled(runs, linewidth=2):
         steps, entropies = probed(run.records, "entropy")
         ranks = mean_over_heads(probed(run.records, "attention_rank")[1][:, layer])
         ranks = ranks / run.reference_ranks[layer]
@@ -92,18 +89,13 @@ def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
     reference_line(rank, LOW_RANK)
     legend(loss)
     label(loss, "step", "training loss (nats)")
-    label(h, "step", f"entropy H, layer {layer + 1}")
+    label(h, "step", f"entropy H, layer {layer + 1}", ylim=(0, 1.03))
     unit = next(iter(runs.values())).rank_unit
-    label(rank, "step", f"rank (× {unit}), layer {layer + 1}")
+    label(rank, "step", f"rank (× {unit}), layer {layer + 1}", ylim=(0, None))
     label(logit, "step", f"largest score, layer {layer + 1}")
-    h.set_ylim(0, 1.03)
-    rank.set_ylim(bottom=0)
     facts = [f"{name}: entropy {e:.2f}, rank {r:.2f} × {unit}" for name, (e, r) in ends.items()]
-    return finish(
-        figure,
-        _history_finding(ends, layer, unit),
-        "Four panels against step. Ends: " + "; ".join(facts) + ".",
-    )
+    alt = f"Four panels against step. Ends: {'; '.join(facts)}."
+    return finish(figure, _history_finding(ends, layer, unit), alt)
 
 
 def _history_finding(ends: Mapping[str, tuple[float, float]], layer: int, unit: str = "uniform") -> str:
@@ -141,14 +133,12 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
         for axis, column in zip(axes.flat[1:], ("entropy", "rank", "rho_applied"), strict=True):
             axis.plot(table[column].dropna(), **style)
     axes[1, 1].set_yscale("log")
-    marks = (line[1], LOW_ENTROPY, LOW_RANK, 1.0)
-    for axis, height in zip(axes.flat, marks, strict=True):
+    for axis, height in zip(axes.flat, (line[1], LOW_ENTROPY, LOW_RANK, 1.0), strict=True):
         reference_line(axis, height)
-    names = ("training loss (nats)", "entropy H, layer 1", "rank (× uniform), layer 1", "largest ρ of a step")
-    for axis, name in zip(axes.flat, names, strict=True):
-        label(axis, "step", name)
-    axes[0, 1].set_ylim(0, 1.03)
-    axes[1, 0].set_ylim(bottom=0)
+    label(axes[0, 0], "step", "training loss (nats)")
+    label(axes[0, 1], "step", "entropy H, layer 1", ylim=(0, 1.03))
+    label(axes[1, 0], "step", "rank (× uniform), layer 1", ylim=(0, None))
+    label(axes[1, 1], "step", "largest ρ of a step")
     legend_below(figure, len(histories))
     ends = {name: end_loss(table) for name, table in histories.items()}
     below = [name for name, loss in ends.items() if loss < line[1]]
@@ -181,8 +171,7 @@ def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float])
         cut.plot(smooth(table["cut"].to_numpy()), **style)
     reference_line(loss, line[1])
     label(loss, "step", "training loss (nats)")
-    label(cut, "step", "share of the matrices that is cut")
-    cut.set_ylim(-0.03, 1.03)
+    label(cut, "step", "share of the matrices that is cut", ylim=(-0.03, 1.03))
     legend_below(figure, len(histories))
     ends = {tau: end_loss(table) for tau, table in sorted(histories.items())}
     best = min(ends, key=lambda tau: ends[tau])
@@ -208,12 +197,11 @@ def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
     """
     figure, ((axis,),) = panels(8, 3.8)
     facts = []
-    for i, (arm, run) in enumerate(runs.items()):
+    for run, style in styled(runs, linewidth=2):
         steps, ratios = probed(run.records, "rho_applied")
         qk = [j for j, name in enumerate(run.matrices) if "w_q" in name or "w_k" in name]
         largest = ratios[:, qk].max(1)
-        style = arm_style(arm, i)
-        axis.semilogy(steps, largest, linewidth=2, **style)
+        axis.semilogy(steps, largest, **style)
         facts.append(f"{largest.max():.2g} ({style['label']})")
     reference_line(axis, tau, f"τ = {tau:g}")
     legend(axis)
@@ -235,9 +223,8 @@ def shortfall(estimates: Mapping[str, Values]) -> Picture:
         axis.plot(worst, color=LAYER_COLORS[i], linewidth=1.5, label=name)
         facts.append(f"{1 - worst.min():.1%} ({name})")
     reference_line(axis, 1)
-    axis.set_ylim(0, 1.05)
     legend(axis, "lower right")
-    label(axis, "step", "lowest estimate / σ₁(ΔW)")
+    label(axis, "step", "lowest estimate / σ₁(ΔW)", ylim=(0, 1.05))
     title = f"At the worst, σ₁ of an update is underestimated by {listed(facts)}"
     return finish(figure, title, f"The lowest estimate of each step as a share of σ₁. {title}.")
 
@@ -256,9 +243,8 @@ def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
         axis.semilogy(values, color=LAYER_COLORS[i], linewidth=2, label=name)
     axis.semilogy(steps, (1 + tau) ** steps, color=REFERENCE_COLOR, linestyle="--", label=f"(1 + {tau:g})ᵗ")
     top = max(values.max() for values in growth.values())
-    axis.set_ylim(0.5, 3 * top)
     legend(axis, "lower right")
-    label(axis, "step t", "σ₁(W) / σ₁(W) at the start")
+    label(axis, "step t", "σ₁(W) / σ₁(W) at the start", ylim=(0.5, 3 * top))
     over = max(float((v / (1 + tau) ** steps[: len(v)]).max()) for v in growth.values())
     kept = "No σ₁ outruns (1 + τ)ᵗ" if over <= 1.01 else f"A σ₁ outruns (1 + τ)ᵗ by {over - 1:.0%}"
     title = f"{kept}; in the end they have grown up to {top:.0f}-fold"

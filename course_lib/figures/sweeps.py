@@ -1,6 +1,6 @@
 """Charts against a setting: learning rate, τ, the step of a cure, a factor, a number of tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from course_lib.studies.sensitivity import best_mean, good_taus, mean_by_lr, sen
 
 Values = npt.NDArray[np.float64]
 
+SLACK = 0.1
+"""Nats above the best mean loss within which a τ counts as good."""
+
 
 def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, float]) -> Picture:
     """Final loss against learning rate, and beside it each arm's best loss against its sensitivity.
@@ -48,28 +51,25 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
         curve.fill_between(row.index, runs.min(), runs.max(), color=style["color"], alpha=0.15, linewidth=0)
         place = table.loc[arm]
         filled = style["color"] if style["linestyle"] == "-" else "white"
-        scatter.plot(
-            place["best loss"], place["sensitivity"], "o",
-            color=style["color"], markerfacecolor=filled, markersize=9, markeredgewidth=2,
-        )  # fmt: skip
+        dot = {"color": style["color"], "markerfacecolor": filled, "markersize": 9, "markeredgewidth": 2}
+        scatter.plot(place["best loss"], place["sensitivity"], "o", **dot)
         if style["linestyle"] == ":":
-            scatter.annotate("τ = 0.02", (place["best loss"], place["sensitivity"]), (-3, 8),
-                             textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
+            near = {"textcoords": "offset points", "fontsize": 9, "ha": "right"}
+            scatter.annotate("τ = 0.02", (place["best loss"], place["sensitivity"]), (-3, 8), **near)
     curve.set_xscale("log")
     reference_line(curve, line[1], line[0], inside=True)
     label(curve, "learning rate", "validation loss at the last step (nats)")
-    label(scatter, "best loss over learning rates (nats)", "sensitivity (nats)")
+    lowest = -0.05 * table["sensitivity"].max()
+    label(scatter, "best loss over learning rates (nats)", "sensitivity (nats)", ylim=(lowest, None))
     scatter.margins(x=0.15)
-    scatter.set_ylim(bottom=-0.05 * table["sensitivity"].max())
     legend_below(figure, 3, handlelength=3.5)
     top = mean.columns[-1]
     below = [LABELS[str(arm)] for arm, loss in mean[top].items() if loss < line[1]]
     best = LABELS[str(table["best loss"].idxmin())]
     who = f"only “{listed(below)}” ends" if len(below) == 1 else f"{len(below)} of {len(mean)} arms end"
     who = who if below else "no arm ends"
-    title = (
-        f"At a learning rate of {top:g}, {who} below “{line[0]}”; the lowest loss of all is that of “{best}”"
-    )
+    lowest_of_all = f"the lowest loss of all is that of “{best}”"
+    title = f"At a learning rate of {top:g}, {who} below “{line[0]}”; {lowest_of_all}"
     facts = "; ".join(
         f"{LABELS[str(arm)]}: {', '.join(f'{loss:.2f}' for loss in row)}, "
         f"sensitivity {table.loc[arm, 'sensitivity']:.2f}"
@@ -79,28 +79,25 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     return finish(figure, title, f"Mean final loss at learning rates {rates}. {facts}.")
 
 
-def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float], slack: float = 0.1) -> Picture:
-    """Final loss against τ.
+def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float]) -> Picture:
+    """Final loss against τ; within `SLACK` nats of the best mean a τ counts as good.
 
     Args:
         frame: columns `tau`, `seed`, `final_val_loss`.
         lines: arm → its mean loss, drawn as a line.
-        slack: nats above the best mean within which a τ counts as good.
     """
     mean = frame.groupby("tau")["final_val_loss"].mean()
     figure, ((axis,),) = panels(8, 3.8)
     axis.plot(mean, color=ARM_COLORS["adamw2"], linewidth=2, label="AdamW², no warmup: mean; a dot is a seed")
     axis.plot(frame["tau"], frame["final_val_loss"], "o", color=ARM_COLORS["adamw2"], alpha=0.6)
-    axis.set_xscale("log")
-    axis.set_xticks(mean.index, [f"{tau:g}" for tau in mean.index])
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _settings_axis(axis, mean.index)
     for arm, loss in lines.items():
         axis.axhline(loss, linewidth=1.5, **arm_style(arm) | {"linestyle": "--"})
     legend_below(figure, 3)
     label(axis, "τ", "validation loss at the last step (nats)")
-    good, worst = good_taus(frame, slack), mean.idxmax()
+    good, worst = good_taus(frame, SLACK), mean.idxmax()
     title = (
-        f"With τ = {listed([f'{tau:g}' for tau in good])} the loss is within {slack:g} nats of the best "
+        f"With τ = {listed([f'{tau:g}' for tau in good])} the loss is within {SLACK:g} nats of the best "
         f"({mean.min():.2f}); with τ = {worst:g} it is {mean[worst] - mean.min():.2f} worse"
     )
     facts = "; ".join(f"τ {tau:g}: {loss:.2f}" for tau, loss in mean.items())
@@ -122,16 +119,13 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[Baseline]) -> Picture:
         shift = 1.025 ** (i - (len(arms) - 1) / 2)  # else the dots of two arms lie on each other
         axis.plot(own["lr"] * shift, own["final_val_accuracy"], "o", color=style["color"], alpha=0.6)
         axis.plot(means.index * shift, means, linewidth=2, **style)
-    axis.set_xscale("log")
-    rates = sorted(set(runs["lr"]))
-    axis.set_xticks(rates, [f"{lr:g}" for lr in rates])
+    _settings_axis(axis, sorted(set(runs["lr"])))
     axis.set_xticks([], minor=True)
-    axis.set_ylim(0, 1)
     for line in lines:
         if line.accuracy is not None:
             reference_line(axis, line.accuracy, line.name)
     legend_below(figure, len(arms))
-    label(axis, "learning rate", "test accuracy at the last step")
+    label(axis, "learning rate", "test accuracy at the last step", ylim=(0, 1))
     best = {arm: best_mean(runs, arm) for arm in arms}
     facts = [f"{spoken(arm)} {mean:.2f} (at {lr:g})" for arm, (lr, mean) in best.items()]
     title = f"Each at the best of its learning rates: {listed(facts)}"
@@ -142,9 +136,14 @@ def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[Baseline]) -> Picture:
     return finish(figure, title, f"Accuracy against learning rate, mean over seeds. {every}.")
 
 
-def rescue_chart(
-    trials: pd.DataFrame, reference: Baseline, lines: Mapping[str, float] | None = None
-) -> Picture:
+def _settings_axis(axis: Axes, values: Iterable[float]) -> None:
+    """A logarithmic scale whose ticks are the settings that were run."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(values), [f"{value:g}" for value in values])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def rescue_chart(trials: pd.DataFrame, reference: Baseline, lines: Mapping[str, float] = {}) -> Picture:
     """Where runs end against the step at which they were cured, one colour per cure.
 
     Args:
@@ -164,23 +163,21 @@ def rescue_chart(
         for saved, face in ((True, color), (False, "white")):
             part = own[own["saved"] == saved]
             name = CURES[cure].label if saved or own["saved"].sum() == 0 else None
-            axis.plot(
-                part["step"], part["loss"], "o", color=color, markerfacecolor=face,
-                markersize=7, label=name,
-            )  # fmt: skip
-    for name, value in {reference.name: reference.loss, **(lines or {})}.items():
+            dots = {"color": color, "markerfacecolor": face, "markersize": 7, "label": name}
+            axis.plot(part["step"], part["loss"], "o", **dots)
+    for name, value in {reference.name: reference.loss, **lines}.items():
         reference_line(axis, value, name)
     step_scale(axis, float(trials["step"].max()))
     legend_below(figure, 4)
     label(axis, "step at which the cure begins", "validation loss at the end (nats)")
-    facts = [f"{CURES[cure].label}: {_border(row)}" for cure, row in found.iterrows()]
-    alt = "Final loss against the step of the cure; filled dots have learnt. " + "; ".join(facts) + "."
-    return finish(figure, "Last step in time. " + "; ".join(facts), alt)
+    facts = "; ".join(f"{CURES[cure].label}: {_border(row)}" for cure, row in found.iterrows())
+    alt = f"Final loss against the step of the cure; filled dots have learnt. {facts}."
+    return finish(figure, f"Last step in time. {facts}", alt)
 
 
 def _border(found: pd.Series) -> str:
     """The last step saved, over seeds, of a row of `last_in_time`: "step 2 to 5 (5 seeds)"."""
-    seeds, never, mixed = (int(found[name]) for name in ("seeds", "never", "mixed"))
+    seeds, never, mixed = map(int, found[["seeds", "never", "mixed"]])
     notes = [f"{seeds} seed{'s' * (seeds != 1)}"]
     if never == seeds:
         return f"none ({notes[0]})"
@@ -213,11 +210,9 @@ def uniform_rank_curve(tokens: Sequence[int], marked: int) -> Picture:
     label(axis, "tokens in the sequence", "effective rank of the map")
     title = f"Uniform causal attention over {marked} tokens has effective rank {rank:.1f}"
     title += ", not 1" if f"{rank:.1f}" != "1.0" else ""
-    alt = (
-        "Effective rank against tokens: identity rises as the tokens, uniform causal "
-        f"more slowly ({rank:.1f} at {marked}), uniform without a mask stays at 1."
-    )
-    return finish(figure, title, alt)
+    slower = f"uniform causal more slowly ({rank:.1f} at {marked})"
+    alt = f"identity rises as the tokens, {slower}, uniform without a mask stays at 1."
+    return finish(figure, title, f"Effective rank against tokens: {alt}")
 
 
 def scale_is_inverse_temperature(
@@ -229,26 +224,18 @@ def scale_is_inverse_temperature(
     axis.semilogx(factors, by_factor, color=LAYER_COLORS[0], label="W_qᵀW_k multiplied by c")
     axis.semilogx(factors, by_temperature, "o", color=LAYER_COLORS[1], label="temperature 1/c", markersize=5)
     legend(axis)
-    axis.set_ylim(0, 1.03)
-    label(axis, "factor c", "entropy H (1 = uniform)")
-    same = apart < 1e-4
+    label(axis, "factor c", "entropy H (1 = uniform)", ylim=(0, 1.03))
+    same, place = ("is", "on") if apart < 1e-4 else ("is not", "off")
     change = by_factor[-1] - by_factor[0]
     moves = "falls" if change < -0.005 else "rises" if change > 0.005 else "goes"
-    title = (
-        f"Multiplying W_qᵀW_k by c {'is' if same else 'is not'} the same as temperature 1/c: "
-        f"entropy {moves} from {by_factor[0]:.2f} to {by_factor[-1]:.2f}"
-    )
-    alt = (
-        f"Entropy against c: it {moves} from {by_factor[0]:.2f} to {by_factor[-1]:.2f}; the dots of "
-        f"temperature 1/c lie {'on' if same else 'off'} the line of factor c."
-    )
-    return finish(figure, title, alt)
+    course = f"{moves} from {by_factor[0]:.2f} to {by_factor[-1]:.2f}"
+    title = f"Multiplying W_qᵀW_k by c {same} the same as temperature 1/c: entropy {course}"
+    alt = f"it {course}; the dots of temperature 1/c lie {place} the line of factor c."
+    return finish(figure, title, f"Entropy against c: {alt}")
 
 
 def concentration(
-    factors: Sequence[float],
-    entropies: Mapping[str, npt.NDArray[np.float64]],
-    ranks: Mapping[str, npt.NDArray[np.float64]],
+    factors: Sequence[float], entropies: Mapping[str, Values], ranks: Mapping[str, Values]
 ) -> Picture:
     """Entropy and rank of maps as W_qᵀW_k grows, for spectra that are spread or concentrated.
 
@@ -263,21 +250,18 @@ def concentration(
             axis.semilogx(factors, values.mean(0), color=LAYER_COLORS[i], linewidth=2, label=name)
     reference_line(right, LOW_RANK)
     legend(left)
-    left.set_ylim(0, 1.03)
-    right.set_ylim(bottom=0)
-    label(left, "factor c of W_qᵀW_k", "entropy H (1 = uniform)")
-    label(right, "factor c of W_qᵀW_k", "rank (× uniform attention's)")
+    label(left, "factor c of W_qᵀW_k", "entropy H (1 = uniform)", ylim=(0, 1.03))
+    label(right, "factor c of W_qᵀW_k", "rank (× uniform attention's)", ylim=(0, None))
     ends = {name: (entropies[name][:, -1].mean(), ranks[name][:, -1].mean()) for name in entropies}
     facts = [f"{name}: entropy {h:.2f}, rank {r:.2f}" for name, (h, r) in ends.items()]
-    title = "At the largest factor: " + "; ".join(facts)
+    ending = "; ".join(facts)
+    title = f"At the largest factor: {ending}"
     if max(h for h, _ in ends.values()) < LOW_ENTROPY and _apart([r[:, -1] for r in ranks.values()]):
-        title = f"All end sharp; the rank depends on the spectrum ({'; '.join(facts)})"
-    return finish(
-        figure, title, "Entropy and rank against the factor c. At its largest, " + "; ".join(facts) + "."
-    )
+        title = f"All end sharp; the rank depends on the spectrum ({ending})"
+    return finish(figure, title, f"Entropy and rank against the factor c. At its largest, {ending}.")
 
 
-def _apart(draws: Sequence[npt.NDArray[np.float64]]) -> bool:
+def _apart(draws: Sequence[Values]) -> bool:
     """Whether the lowest and the highest sample share no range and their means lie far apart."""
     low, *_, high = sorted(draws, key=np.mean) if len(draws) > 1 else (draws[0], draws[0])
     return bool(low.max() < high.min() and high.mean() >= FAR_RANKS * low.mean())

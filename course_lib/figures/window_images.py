@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from course_lib.figures.palette import LAYER_COLORS
-from course_lib.figures.picture import Picture, finish, listed, panels
+from course_lib.figures.picture import Picture, bare, finish, listed, panels
 from course_lib.models import Attention
 from course_lib.models.swin import shifted_mask
 from course_lib.studies.window_reach import known, visible
@@ -40,7 +40,7 @@ def what_a_token_sees(
         _grid(axis, side, window, shift)
         axis.plot(column + 0.5, row + 0.5, "s", color=LAYER_COLORS[1], markersize=7)
         name = "windows" if shift == 0 else f"windows shifted by {shift}"
-        _bare(axis, f"{name}: {counts[-1]} places")
+        bare(axis, f"{name}: {counts[-1]} places")
     sights = [
         f"{n} ({'shifted by ' + str(s) if s else 'no shift'})" for n, s in zip(counts, shifts, strict=True)
     ]
@@ -63,7 +63,7 @@ def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) 
         name = f"{len(shifts)} {spoken}, " + (
             f"shifts {', '.join(map(str, shifts))}" if any(shifts) else "no shift"
         )
-        _bare(axis, name)
+        bare(axis, name)
         span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
         facts.append(f"{span} ({name})")
     title = f"Of {side**2} places a token knows {'; '.join(facts)}"
@@ -83,17 +83,16 @@ def mask_of_shifted_windows(side: int, window: int, shift: int) -> Picture:
     for i in range(len(masks)):
         x, y = (i % per_row + 0.5) * window, (i // per_row + 0.5) * window
         axes[0].text(x, y, str(i + 1), ha="center", va="center", fontsize=12, fontweight="bold")
-    _bare(axes[0], f"the map, rolled by {shift}")
+    bare(axes[0], f"the map, rolled by {shift}")
     for i, (axis, mask) in enumerate(zip(axes[1:], masks, strict=True), 1):
         axis.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
-        _bare(axis, f"window {i}")
+        bare(axis, f"window {i}")
         axis.set_xlabel("key", fontsize=9)
         axis.set_ylabel("query", fontsize=9)
     shares = [f"{mask.float().mean():.0%}" for mask in masks]
     title = f"Shares of query–key pairs that the mask lets through, window by window: {', '.join(shares)}"
-    return finish(
-        figure, title, f"The rolled map in four colours, and one mask of {window**2}² per window. {title}."
-    )
+    alt = f"The rolled map in four colours, and one mask of {window**2}² per window. {title}."
+    return finish(figure, title, alt)
 
 
 def position_bias(layers: dict[str, Attention]) -> Picture:
@@ -146,12 +145,6 @@ def _middle(places: npt.NDArray[np.bool_]) -> tuple[float, float]:
     height = int(np.append(places[top:, left], False).argmin())
     width = int(np.append(places[top, left:], False).argmin())
     return top + height / 2, left + width / 2
-
-
-def _bare(axis: Axes, title: str) -> None:
-    axis.set_title(title, fontsize=10)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def _rgb(color: str) -> tuple[float, ...]:
