@@ -117,18 +117,11 @@ def _count(known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]) -> npt.ND
     return np.where(keys[places] == asked, counts[places], 0)
 
 
-@lru_cache(maxsize=4)
-def _corpus(text: str, name: str) -> TextCorpus:
-    return TextCorpus.from_text(text, name)
+_corpus = lru_cache(maxsize=4)(TextCorpus.from_text)
 
 
 def load_corpus(path: str | Path | None = None) -> TextCorpus:
     """Load the corpus of a text file as it is now, or of the King James text if there is no path."""
     if path is None:
-        return _corpus(_lesson_text(), "King James text")
+        return _corpus(load_text()[:KJV_CHARACTERS], "King James text")
     return _corpus(read_text(path), Path(path).name)
-
-
-@lru_cache(maxsize=1)
-def _lesson_text() -> str:
-    return load_text()[:KJV_CHARACTERS]

@@ -25,16 +25,12 @@ def read_compressed(name: str) -> bytes:
     try:
         entry = json.loads(manifest.read_text(encoding="utf-8"))[name]
         restore, digest_wanted, size = entry["restore"], entry["sha256"], entry["bytes"]
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{manifest}: expected the course's data manifest ({error}); "
-            "restore it with `git checkout -- data` or reinstall course-lib"
-        ) from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{manifest}: expected an entry for {name} with restore, sha256 and bytes; "
-            "restore it with `git checkout -- data` or reinstall course-lib"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = f"the course's data manifest ({error})"
+        if isinstance(error, KeyError | TypeError):
+            expected = f"an entry for {name} with restore, sha256 and bytes"
+        advice = "restore it with `git checkout -- data` or reinstall course-lib"
+        raise ValueError(f"{manifest}: expected {expected}; {advice}") from error
     try:
         raw = path.read_bytes()
     except OSError as error:

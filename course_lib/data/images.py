@@ -120,9 +120,8 @@ def check_images(name: str, images: Any) -> Pixels:
     if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE) or not len(array):
         hint = ""
         if array.ndim == 4:
-            hint = (
-                "; try x[..., 0] or x[:, 0], or the mean over the channels, for one channel without an axis"
-            )
+            channels = "x[..., 0] or x[:, 0], or the mean over the channels"
+            hint = f"; try {channels}, for one channel without an axis"
         elif array.ndim == 3 and len(array):
             hint = f"; try scaling the images to {SIDE} × {SIDE}"
         raise ValueError(f"{name}: shape is {array.shape}: {wanted}{hint}")

@@ -13,7 +13,7 @@ All processes see the same folder: on several machines it has to be on a file sy
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from course_lib.devices import resolve_device
-from course_lib.distributed.sharding import shard
 
 T = TypeVar("T")
 
@@ -108,18 +107,6 @@ class ProcessGroup:
         mine = slice(self.rank * n, (self.rank + 1) * n)
         return batch[0][mine], batch[1][mine]
 
-    def shard(self, model: nn.Module, blocks: Iterable[str]) -> None:
-        """Under `fsdp`, leave this process its part of a model that is on its device.
-
-        No optimizer may hold its parameters yet. No process waits for another.
-
-        Args:
-            model: on its device.
-            blocks: names of the modules whose parameters are gathered together.
-        """
-        if self.sharded:
-            shard(model, blocks)
-
     def replicate(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
         """`model` such that backward averages the gradients of all processes. All have to call it.
 
@@ -150,7 +137,7 @@ class ProcessGroup:
         return bool(votes.item())
 
     def on_every_rank(self, build: Callable[[], T]) -> T:
-        """What `build` returns, once it has returned in every process.
+        """Return the result of `build`, once it has returned in every process.
 
         Raises:
             ValueError: in all processes the same, the first one's, if `build` raised one in any.

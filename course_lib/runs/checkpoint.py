@@ -18,7 +18,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 def take(run: "Run", copy: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Snapshot:
-    """See `Run.snapshot`."""
+    """Take a snapshot (see `Run.snapshot`)."""
     tensors: dict[str, Tensor] = {_MODEL + n: p for n, p in run.model.named_parameters()}
     tensors |= {_OPTIMIZER + n: t for n, t in state_tensors(run.optimizer).items()}
     return Snapshot(

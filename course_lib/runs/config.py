@@ -25,7 +25,7 @@ MODELS: dict[str, tuple[str, ...]] = {
 
 
 class GroupSettings(TypedDict, total=False):
-    """What a parameter group has of its own; what is left out it shares with the run."""
+    """A parameter group's own settings. It shares all others with the run."""
 
     lr_multiplier: float
     warmup: int
@@ -33,18 +33,18 @@ class GroupSettings(TypedDict, total=False):
 
 
 def _option(default: Any, text: str) -> Any:
-    """A field with the line that the command line's help shows for it."""
+    """A field with its line in the command line's help."""
     return field(default=default, metadata={"help": text})
 
 
 RENAMED = {"resolution": "image_size"}
-"""Fields of a config whose old names are still accepted: old name → new name."""
+"""Old name of a field → its name now. Old names are still accepted."""
 
 
 @renamed(**RENAMED)
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run is made of. The same config on the same machine gives the same run."""
+    """Everything that defines a run. The same config on the same machine gives the same run."""
 
     task: str = _option("text", "what to learn: copy, recall, text, fashion-mnist or fashion-mnist-full")
     text: str | None = _option(None, "a text file of your own, for the task text")
@@ -100,9 +100,8 @@ class RunConfig:
         checks.choice("optimizer", self.optimizer, OPTIMIZERS)
         checks.count("probe_every", self.probe_every, least=0)
         check_betas(self.betas)
-        clip, positive = self.clip, "a positive number, or None"
-        # Plain values: numpy's numbers, a list of betas or a dict that the caller goes on changing would
-        # not be what a file keeps.
+        at_least_0 = "a number of at least 0"
+        # A file keeps plain values, so numpy's numbers, lists and dicts of the caller are converted.
         clean = {
             **{name: checks.count(name, getattr(self, name)) for name in ("steps", "batch")},
             "seed": int(self.seed),
@@ -114,10 +113,8 @@ class RunConfig:
             "schedule": tabulate(self.schedule, self.steps),
             "betas": tuple(float(beta) for beta in self.betas),
             "eps": checks.number("eps", self.eps, "a positive number such as 1e-8"),
-            "weight_decay": checks.number(
-                "weight_decay", self.weight_decay, "a number of at least 0", zero=True
-            ),
-            "clip": None if clip is None else checks.number("clip", clip, f"{positive} for no clipping"),
+            "weight_decay": checks.number("weight_decay", self.weight_decay, at_least_0, zero=True),
+            "clip": check_optional("clip", self.clip, "for no clipping"),
             "groups": check_groups(self.groups, self.steps, self.optimizer),
         }
         for name, value in clean.items():
@@ -137,21 +134,20 @@ class RunConfig:
             )
 
     def model_config(self, n_outputs: int, channels: int = 1) -> GPTConfig | ViTConfig | SwinConfig:
-        """The model's sizes, once the task has told how many symbols or classes and channels there are."""
-        shared: dict[str, Any] = {
-            name: getattr(self, name) for name in ("d_model", "heads", "norm", "attention", "qk_norm")
-        }
+        """The model's sizes, for the numbers of outputs and channels that the task has."""
+        names = ("d_model", "heads", "norm", "attention", "qk_norm")
+        shared: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.model == "gpt":
             return GPTConfig(vocab=n_outputs, context=self.context, layers=self.layers, **shared)
-        shared |= {"n_classes": n_outputs, "channels": channels, "image_size": self.image_size}
-        shared |= {"patch": self.patch, "stem": self.stem}
+        shared |= {name: getattr(self, name) for name in ("image_size", "patch", "stem")}
+        shared |= {"n_classes": n_outputs, "channels": channels}
         if self.model == "vit":
             return ViTConfig(layers=self.layers, **shared)
         window = self.window if self.model == "swin" else None
         return SwinConfig(depths=self.depths, window=window, **shared)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `RunConfig(**d)` makes the config again."""
+        """Plain values that JSON can hold. `RunConfig(**d)` makes the config from them."""
         plain = asdict(self)
         factors = tabulate(self.schedule, self.steps)
         plain["schedule"] = factors if isinstance(factors, str) else list(factors)
@@ -173,13 +169,16 @@ def check_warmup(warmup: int, steps: int) -> int:
 
 def check_tau(tau: float | None) -> float | None:
     """τ has to be positive and finite, or None for no bound."""
-    if tau is None:
-        return None
-    return checks.number("tau", tau, "a positive number, or None for no bound; try 0.05")
+    return check_optional("tau", tau, "for no bound; try 0.05")
+
+
+def check_optional(name: str, value: float | None, hint: str) -> float | None:
+    """Return a positive and finite number as a float, and None as it is."""
+    return None if value is None else checks.number(name, value, f"a positive number, or None {hint}")
 
 
 def check_groups(groups: Mapping[str, GroupSettings], steps: int, optimizer: str) -> dict[str, GroupSettings]:
-    """A copy of the groups' settings, once every group and every setting exists and is in range."""
+    """Check that every group and every setting exists and is in range, and return a copy of them."""
     example = "such as {'qk': {'warmup': 0}}"
     if not isinstance(groups, Mapping):
         raise ValueError(f"groups is {groups!r}: expected settings by group, {example}")
@@ -209,7 +208,7 @@ MODEL_FIELDS = (
     *("model", "context", "d_model", "heads", "layers", "norm", "attention", "qk_norm"),
     *("depths", "image_size", "patch", "stem", "window"),
 )
-"""Fields of a config that the model is made of."""
+"""Fields of a config that define the model."""
 
 
 def without_tau(settings: GroupSettings) -> GroupSettings:

@@ -6,11 +6,11 @@ from types import FrameType, TracebackType
 
 
 class DeferredInterrupt:
-    """A `with` block that Ctrl-C does not break off: half a step, or half a folder of files, is of no use.
+    """A `with` block that Ctrl-C does not break off, since half a step or half a folder is useless.
 
-    Blocks may be nested. At its end, a block passes Ctrl-C on to whoever handled it before.
-    Signals reach the main thread alone, so in other threads there is nothing to defer. Where the parent
-    process has Ctrl-C ignored, as `nohup` does, it stays ignored.
+    Blocks may be nested. At its end, a block passes Ctrl-C on to the handler that was there before. Only the
+    main thread gets signals, so a block does nothing in others. If the parent process ignores Ctrl-C, as
+    `nohup` does, it stays ignored.
 
     Args:
         consume: do not pass Ctrl-C on at the end; the block itself looks at `asked` and ends early.

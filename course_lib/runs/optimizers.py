@@ -1,4 +1,4 @@
-"""The optimizers of a run. No other module of this room knows what AdamW² has beyond a torch optimizer."""
+"""The optimizers of a run. Only this module of the room knows how AdamW² differs from a torch optimizer."""
 
 from collections.abc import Callable, Mapping
 
@@ -39,12 +39,12 @@ def set_rates(optimizer: Optimizer, lr: Callable[[str], float], tau: Callable[[s
 
 
 def reports(optimizer: Optimizer) -> Mapping[str, BoundReport]:
-    """Parameter name → what the bound did in the last step; empty without a bound."""
+    """Return parameter name → what the bound did in the last step; empty without a bound."""
     return optimizer.last_step if isinstance(optimizer, AdamW2) else {}
 
 
 def decay_of_last_step(optimizer: Optimizer) -> dict[str, float | Tensor]:
-    """Parameter name → α·λ, the share by which weight decay shrank it; no transfer to the host."""
+    """Return parameter name → α·λ, the share by which weight decay shrank it; no transfer to the host."""
     known, shares = reports(optimizer), {}
     for group in optimizer.param_groups:
         for name in group["param_names"]:
@@ -56,15 +56,15 @@ def decay_of_last_step(optimizer: Optimizer) -> dict[str, float | Tensor]:
 
 
 def state_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers: "<position>.<key>" → tensor, its own and no copy."""
+    """An optimizer's state, not copied: "<position>.<key>" → tensor."""
     state = optimizer.state_dict()["state"]
     return {f"{position}.{key}": value for position, kept in state.items() for key, value in kept.items()}
 
 
 def load_state_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take over copies of what `state_tensors` of this optimizer, or of the other kind, has given.
+    """Copy into an optimizer what `state_tensors` returned, for AdamW or AdamW².
 
-    AdamW takes AdamW²'s moments and leaves its estimates of σ₁. AdamW² begins missing estimates anew.
+    AdamW takes AdamW²'s moments without the estimates of σ₁. AdamW² starts missing estimates from nothing.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -72,7 +72,7 @@ def load_state_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
         position, _, key = name.partition(".")
         if key in ESTIMATES and not isinstance(optimizer, AdamW2):
             continue
-        # The moments lie where their parameter does; all else is the same in all processes.
+        # Moments are sharded like their parameter. All other state is the same in all processes.
         moment = tensor.ndim > 0 and key not in ESTIMATES
         own = sharded_like(tensor, parameters[int(position)]) if moment else tensor
         state.setdefault(int(position), {})[key] = own.clone()

@@ -1,4 +1,4 @@
-"""What a run's probes see of its model. All numbers of a step reach the host in one transfer."""
+"""A run's probes of its model. All numbers of a step reach the host in one transfer."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ class Prober:
 
     Args:
         model: on its device.
-        inputs: the sequences or images that it is observed on.
+        inputs: the sequences or images to observe it on.
     """
 
     def __init__(self, model: GPT | ViT | Swin, inputs: Tensor) -> None:
@@ -46,10 +46,10 @@ class Prober:
         before: StepProbe | None = None,
         optimizer: Optimizer | None = None,
     ) -> Mapping[str, Values]:
-        """The numbers of a record, (layers, heads) and after a step (matrices,); none without an observation.
+        """The numbers of a record; none without an observation.
 
-        Layers with fewer heads than others end in NaN. For matrices without a bound, `rho_requested` and
-        `lr_used` are NaN.
+        Attention quantities are (layers, heads); layers with fewer heads end in NaN. After a step there are
+        also quantities (matrices,). Without a bound `rho_requested` and `lr_used` are NaN.
         """
         if observation is None:
             return NO_PROBES
@@ -69,7 +69,7 @@ class Prober:
 
 
 def _to_host(tensors: Mapping[str, Tensor]) -> dict[str, Values]:
-    """Arrays of their own: they are half as large as views of tensors, which a record would keep alive."""
+    """Copy tensors to arrays. A record that kept views would keep the tensors, twice the memory."""
     together = torch.cat([tensor.flatten() for tensor in tensors.values()]).cpu().numpy()
     parts = np.split(together, np.cumsum([tensor.numel() for tensor in tensors.values()])[:-1])
     shapes = (tuple(tensor.shape) for tensor in tensors.values())

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one record per step, and the table made of them."""
+"""Records of a run, one per step, and the table made of them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("step", "layer", "head", "matrix", "quantity", "value")
-"""Of the table. `layer`, `head` and `matrix` are missing where a value belongs to none."""
+"""Columns of the table. `layer`, `head` and `matrix` are missing where a value belongs to none."""
 
 Values = npt.NDArray[np.float32]
 NO_PROBES: Mapping[str, Values] = MappingProxyType({})
-"""Of a step without probes: one for all of them, a long run has many."""
+"""Probes of a step that was not probed: one object for all of them, since a long run has many."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def accuracies(records: Sequence[Record]) -> npt.NDArray[np.float64]:
 
 
 def mean_over_heads(values: Values) -> Values:
-    """(…, heads) → (…): the mean of what is there, NaN where nothing is."""
+    """(…, heads) → (…): the mean of the values that are not NaN; NaN if there are none."""
     there = ~np.isnan(values)
     total = np.where(there, values, 0).sum(-1)
     return np.where(there.any(-1), total / np.maximum(there.sum(-1), 1), np.nan)
@@ -93,9 +93,7 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence
     """
     rows: list[tuple[object, ...]] = []
     for r in records:
-        rows.append((r.step, None, None, None, "loss", r.loss))
-        rows.append((r.step, None, None, None, "lr", r.lr))
-        for name in ("accuracy", "val_loss", "val_accuracy"):
+        for name in ("loss", "lr", "accuracy", "val_loss", "val_accuracy"):
             if (value := getattr(r, name)) is not None:
                 rows.append((r.step, None, None, None, name, value))
         for quantity, values in sorted(r.probes.items()):
@@ -112,11 +110,10 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence
                 ]
     from course_lib.extras import pandas as pd  # here: runs need no tables
 
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"layer": "Int64", "head": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"layer": "Int64", "head": "Int64"})
 
 
 def layer_of(matrix: str) -> int | None:
-    """The block that a parameter stands in, from its name; None outside the blocks."""
+    """The index of the block that a parameter belongs to, from its name; None outside the blocks."""
     found = re.search(r"\bblocks\.(\d+)\.", matrix)
     return int(found[1]) if found else None

@@ -1,6 +1,6 @@
 """Run: the one training loop of the course, free of any user interface."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from course_lib import checks
 from course_lib.data import IGNORED, TextTask, make_task
 from course_lib.deprecated import renamed
 from course_lib.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from course_lib.distributed.sharding import copies
+from course_lib.distributed.sharding import copies, shard
 from course_lib.models import GPT, FlattenSwin, Swin, ViT, generate
 from course_lib.optim.bounded import blocks
 from course_lib.probes import Observation
@@ -31,7 +31,7 @@ from course_lib.runs.config import (
 from course_lib.runs.interrupt import DeferredInterrupt
 from course_lib.runs.optimizers import make_optimizer, set_rates
 from course_lib.runs.prober import Prober
-from course_lib.runs.records import Record, to_frame
+from course_lib.runs.records import Record, Values, to_frame
 from course_lib.runs.schedule import schedule_factor, warmup_factor
 from course_lib.runs.settings import LIVE_SETTINGS, Change, Settings
 from course_lib.runs.snapshot import Snapshot
@@ -98,7 +98,8 @@ class Run:
         generator = torch.Generator().manual_seed(config.seed)
         sizes = config.model_config(self.task.n_outputs, channels=probe_inputs.shape[1])
         self.model = _MODELS[config.model](sizes, generator).to(self.device)
-        process_group.shard(self.model, blocks(self.model))
+        if process_group.sharded:
+            shard(self.model, blocks(self.model))
         self._prober = Prober(self.model, probe_inputs)
         self.sites, self.matrices = self._prober.sites, self._prober.matrices
         self.reference_ranks = self._prober.reference_ranks
@@ -152,29 +153,35 @@ class Run:
         every = self.config.probe_every
         seen = self._look() if every and self.updates % every == 0 else None
         set_rates(self.optimizer, self.current_lr, self.tau_of)
-        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
-        loss, accuracy = self._loss_and_accuracy(batch, self._trained)
+        loss, accuracy = self._loss_and_accuracy(self._batch(), self._trained)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         before = self._prober.before_step() if seen else None
         self.optimizer.step()
-        probes = self._prober.quantities(seen, before, self.optimizer)
-        loss, accuracy = self._over_all_processes(loss.detach(), accuracy)
-        record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
+        record = self._record(loss, accuracy, self._prober.quantities(seen, before, self.optimizer))
         self.updates += 1
         return record
 
     def _last_record(self) -> Record:
-        batch = self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
         with torch.no_grad():
-            loss, accuracy = self._over_all_processes(*self._loss_and_accuracy(batch, self.model))
+            loss, accuracy = self._loss_and_accuracy(self._batch(), self.model)
         probes = self._prober.quantities(self._look() if self.config.probe_every else None)
-        record = Record(self.updates, self.current_lr(), loss, probes, _accuracy=accuracy)
+        record = self._record(loss, accuracy, probes)
         if self._has_values:
             record.val_loss, record.val_accuracy = self.evaluate()
         return record
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """This process's share of the batch of the next step."""
+        return self.process_group.local_batch(self.task.batch(self.updates, self.config.batch))
+
+    def _record(self, loss: Tensor, accuracy: Tensor | None, probes: Mapping[str, Values]) -> Record:
+        """A record of the present step, loss and accuracy averaged over all processes."""
+        mean = self.process_group.all_reduce_mean
+        accuracy = None if accuracy is None else mean(accuracy)
+        return Record(self.updates, self.current_lr(), mean(loss.detach()), probes, _accuracy=accuracy)
 
     def _look(self) -> Observation | None:
         """Observe the model for a record."""
@@ -191,10 +198,6 @@ class Run:
         if targets.ndim > 1:
             return loss, None
         return loss, (logits.detach().argmax(-1) == targets).float().mean()
-
-    def _over_all_processes(self, loss: Tensor, accuracy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        mean = self.process_group.all_reduce_mean
-        return mean(loss), None if accuracy is None else mean(accuracy)
 
     def to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """A batch of the task on the run's device, images scaled to `config.image_size`."""

@@ -1,4 +1,4 @@
-"""The learning rate's course over a run, as factors of the base learning rate."""
+"""Schedules: factors of the base learning rate, step by step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,16 +7,15 @@ from course_lib import checks
 
 SCHEDULES = ("constant", "cosine")
 COSINE_END = 0.1
-"""The share of the learning rate that is left at the end of a cosine."""
+"""Factor at the end of a cosine."""
 
 Schedule = str | Sequence[float] | Callable[[int], float]
 
 
 def tabulate(schedule: Schedule, steps: int) -> str | tuple[float, ...]:
-    """A schedule in the form that a config keeps: a name, or one factor per step.
+    """Convert a schedule to what a config keeps: a name, or one factor per step.
 
-    A function of the step is evaluated once for every step, so that a run can be saved, restored and
-    forked whatever the function did.
+    A function is evaluated once for every step, so that a run can be saved, restored and forked.
     """
     if isinstance(schedule, str):
         return checks.choice("schedule", schedule, SCHEDULES)

@@ -1,4 +1,4 @@
-"""What can be changed between two steps of a run."""
+"""Settings that can be changed between two steps of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -24,12 +24,12 @@ class Settings:
 
 
 LIVE_SETTINGS = tuple(field.name for field in fields(Settings))
-"""Fields of a config that a run takes between two steps; whatever else is changed makes a fork."""
+"""Fields of a config that can change between two steps of a run. A change of any other needs a fork."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that was changed in mid-run."""
+    """A change of one setting during a run."""
 
     step: int
     setting: str

@@ -1,7 +1,7 @@
-"""A run at one moment: kept in memory, written to a file, read back. No pickle anywhere.
+"""A run at one moment: kept in memory, written to a file, read back. No pickle is used.
 
-A file is in the safetensors format. Its metadata hold one JSON text with everything that is no tensor, and
-the SHA-256 of that text and of all tensors, so that a truncated or altered file is noticed.
+A file is in the safetensors format. Its metadata hold one JSON text with everything that is no tensor. They
+also hold the SHA-256 of that text and of all tensors, so that a truncated or altered file is noticed.
 """
 
 import hashlib
@@ -22,8 +22,7 @@ from course_lib.runs.records import NO_PROBES, Record, Values
 from course_lib.runs.settings import Change, Settings
 
 FORMAT = 5
-"""1 could not tell a validation loss that is NaN from none, 2 knew neither images nor accuracy, 3 did not
-know how a fork had begun. 4 is still read: it had other names for some quantities and config fields."""
+"""Version of the file format. Format 4, with other names of quantities and config fields, is read, too."""
 
 _FORMAT_4_PROBES = {"rho": "rho_requested", "sigma_ratio": "rho_applied"}
 """Quantity in a file of format 4 → its name now."""
@@ -40,12 +39,12 @@ class Snapshot:
     updates: int
     data_digest: str
     tensors: dict[str, Tensor]
-    """"model.<parameter>" and "optimizer.<position>.<state>": copies, the run's own go on changing."""
+    """"model.<parameter>" and "optimizer.<position>.<state>": copies, as the run changes its own."""
     records: tuple[Record, ...]
     changes: tuple[Change, ...]
 
     def save(self, path: str | Path) -> None:
-        """Write to `path` in one go: the file is there whole, or as it was before."""
+        """Write to `path` at once: a crash leaves either the whole new file or the old one."""
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}
         tensors.update(_pack_records(self.records))
         text = json.dumps(
@@ -63,7 +62,7 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | Path) -> "Snapshot":
-        """Read what `save` has written.
+        """Read a file that `save` wrote.
 
         Raises:
             ValueError: the file cannot be read, is no saved run, or is not as it was written.
@@ -82,7 +81,7 @@ class Snapshot:
             raise ValueError(f"{path}: expected the contents it was saved with, they differ; {advice}")
         about = json.loads(text)
         if about["format"] == 4:
-            about, tensors = _from_format_4(about, tensors)
+            _rename_from_format_4(about, tensors)
         elif about["format"] != FORMAT:
             raise ValueError(
                 f"{path}: format is {about['format']}: expected {FORMAT}; "
@@ -97,19 +96,17 @@ class Snapshot:
             data_digest=about["data_digest"],
             tensors=tensors,
             records=_unpack_records(packed),
-            changes=tuple(Change(c["step"], c["setting"], _tuples(c["value"])) for c in about["changes"]),
+            changes=tuple(_change(**change) for change in about["changes"]),
         )
 
 
-def _tuples(value: Any) -> Any:
-    """JSON knows lists only; a config holds tuples."""
-    return tuple(value) if isinstance(value, list) else value
+def _change(step: int, setting: str, value: Any) -> Change:
+    # JSON has only lists, but a config holds tuples.
+    return Change(step, setting, tuple(value) if isinstance(value, list) else value)
 
 
-def _from_format_4(
-    about: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file of format 4 holds, under the names of today."""
+def _rename_from_format_4(about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Give what a file of format 4 holds the names of today."""
     for part in ("config", "origin"):
         about[part] = {RENAMED.get(name, name): value for name, value in about[part].items()}
     for change in about["changes"]:
@@ -118,28 +115,20 @@ def _from_format_4(
         for part in ("at", "values"):
             if (column := f"records.probes.{old}.{part}") in tensors:
                 tensors[f"records.probes.{new}.{part}"] = tensors.pop(column)
-    return about, tensors
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
-_COLUMNS = ("step", "lr", "loss", "val_loss", "validated", "accuracy", "val_accuracy")
-
-
 def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
     """One tensor per column; a probed quantity also has the positions of its records."""
     columns: dict[str, np.ndarray[Any, Any]] = {
         "step": np.array([r.step for r in records], dtype=np.int64),
-        "lr": np.array([r.lr for r in records], dtype=np.float64),
-        "loss": np.array([r.loss for r in records], dtype=np.float64),
-        "val_loss": np.array(
-            [np.nan if r.val_loss is None else r.val_loss for r in records], dtype=np.float64
-        ),
         "validated": np.array([r.val_loss is not None for r in records], dtype=np.bool_),
     }
-    for name in ("accuracy", "val_accuracy"):  # an accuracy is a number, so that NaN can stand for none
+    # NaN stands for a missing accuracy. A validation loss can be NaN itself, hence the column "validated".
+    for name in ("lr", "loss", "val_loss", "accuracy", "val_accuracy"):
         values = [getattr(r, name) for r in records]
         columns[name] = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
     for quantity in {q for r in records for q in r.probes}:
@@ -151,7 +140,8 @@ def _pack_records(records: tuple[Record, ...]) -> dict[str, Tensor]:
 
 def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
     columns = {name.removeprefix("records."): t.numpy() for name, t in tensors.items()}
-    rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
+    names = ("step", "lr", "loss", "validated", "val_loss", "accuracy", "val_accuracy")
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
     probes: dict[int, dict[str, Values]] = {}
     for name, at in columns.items():
         if name.endswith(".at"):
@@ -160,13 +150,12 @@ def _unpack_records(tensors: dict[str, Tensor]) -> tuple[Record, ...]:
                 probes.setdefault(i, {})[quantity] = values
     return tuple(
         Record(
-            int(step),
-            float(lr),
-            float(loss),
+            step,
+            lr,
+            loss,
             probes.get(i, NO_PROBES),
-            val_loss=float(val) if validated else None,
-            _accuracy=None if np.isnan(accuracy) else float(accuracy),
-            val_accuracy=None if np.isnan(val_accuracy) else float(val_accuracy),
+            val_loss if validated else None,
+            *(None if np.isnan(accuracy) else accuracy for accuracy in accuracies),
         )
-        for i, (step, lr, loss, val, validated, accuracy, val_accuracy) in enumerate(rows)
+        for i, (step, lr, loss, validated, val_loss, *accuracies) in enumerate(rows)
     )

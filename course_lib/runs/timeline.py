@@ -1,4 +1,4 @@
-"""Moments of a run to come back to, in bounded memory."""
+"""Snapshots of a run in bounded memory, to rewind it."""
 
 import mmap
 import os
@@ -14,14 +14,14 @@ from course_lib.runs.run import Run
 from course_lib.runs.snapshot import Snapshot
 
 BUDGET = 64 * 2**20
-"""Bytes that the moments of a timeline take at most, unless told otherwise."""
+"""Default limit of a timeline's memory, in bytes."""
 EVERY = 10
-"""Steps between two moments of a run without probes; else its probes say when."""
+"""Steps between two moments of a run without probes. Other runs keep one at every probe."""
 
 ALIGNMENT = 64
-"""Bytes; as torch aligns its own tensors."""
+"""Bytes, as torch aligns its own tensors."""
 PRIVATE = {} if os.name == "nt" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-"""Memory that no other process is to see takes three quarters of the time to be had."""
+"""Private memory is allocated in three quarters of the time."""
 
 
 class _Moment(NamedTuple):
@@ -36,14 +36,13 @@ class _Moment(NamedTuple):
 class Timeline:
     """Snapshots of one run while it trains, thinned so that they stay within a budget.
 
-    When there is no room for another moment, the one goes that is missed least: whose neighbours lie closest
-    together, relative to how far it is from the nearer end. What stays is dense at both ends, in the first
-    steps, where runs without warmup crash, and just before the present, and sparse in between. The first and
-    the last moment stay.
+    If there is no room, the moment is dropped whose neighbours lie closest together, relative to its distance
+    from the nearer end. The first and the last moment stay. The rest is dense near both ends: in the first
+    steps, where runs without warmup crash, and just before the present.
 
     Args:
-        run: whose moments to keep. Its records are not copied: it must not be restored to an earlier step.
-        budget: bytes that the moments may take together: weights, and what the optimizer remembers of them.
+        run: its records are not copied, so it must not be restored to an earlier step.
+        budget: bytes that weights and optimizer state of all moments may take together.
 
     Raises:
         ValueError: the budget is no positive number of bytes.
@@ -57,7 +56,7 @@ class Timeline:
 
     @property
     def budget(self) -> int:
-        """Bytes that the moments may take; a smaller one takes effect at once."""
+        """Bytes that the moments may take. A smaller budget takes effect at once."""
         return self._budget
 
     @budget.setter
@@ -76,7 +75,7 @@ class Timeline:
         return sum(moment.size for moment in self._moments.values())
 
     def keep_if_due(self) -> None:
-        """Keep the run as it is now if its next moment has come; to be called before each step."""
+        """Keep the run as it is now if the next moment is due. Call this before each step."""
         if self.run.updates % self.every == 0:
             self.keep()
 
@@ -112,7 +111,7 @@ class Timeline:
         return replace(moment.snapshot, records=tuple(self.run.records[: moment.records]))
 
     def holds(self) -> str:
-        """In words: what is kept, and how much room it takes."""
+        """Say what is kept, and how much room it takes."""
         room = f"{self.budget / 2**20:.3g} MB"
         if not self._moments:
             return f"nothing is kept yet, of {room}"
@@ -133,16 +132,16 @@ class Timeline:
 
 
 def _missed(steps: tuple[int, ...], i: int) -> float:
-    """How much a moment would be missed: the hole that it leaves, relative to where it stands."""
+    """The gap that a moment would leave, relative to its distance from the nearer end."""
     hole = steps[i + 1] - steps[i - 1]
     return hole / min(steps[i] - steps[0], steps[-1] - steps[i])
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in memory of their own, which goes back to the system when they are dropped.
+    """Copy tensors to separate memory, which returns to the system when the copies are dropped.
 
-    In the heap, what comes and goes by the thousand leaves holes between what stays, and the heap grows.
-    Those of an accelerator, and those that are spread over processes, are copied as for any snapshot.
+    Thousands of copies on the heap would fragment it. Tensors on accelerators and sharded ones are copied as
+    for any snapshot.
     """
     if any(tensor.device.type != "cpu" or local(tensor) is not tensor for tensor in tensors.values()):
         return copies(tensors)

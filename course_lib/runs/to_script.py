@@ -1,4 +1,4 @@
-"""A run as the lines that make it again in a script, changes in mid-run included."""
+"""A run as a script that repeats it, with the changes during the run."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,9 +11,9 @@ from course_lib.runs.settings import LIVE_SETTINGS, Change
 
 
 def to_script(run: Run) -> str:
-    """A script that makes `run` again: its config, every change at its step, as far as it has come.
+    """Write a script that repeats `run` up to now, with every change at its step.
 
-    Executed on the same machine it gives the same records, bit for bit; the run is called `run`.
+    On the same machine it gives the same records, bit for bit. The script calls the run `run`.
     """
     base, lines = _config(run.origin), []
     groups = run.origin.groups
@@ -39,7 +39,7 @@ def to_script(run: Run) -> str:
 
 
 def _changed(changes: list[Change], groups: Mapping[str, GroupSettings]) -> list[str]:
-    """What was set between two steps; of several values of one setting, the last."""
+    """Lines for what was set between two steps. Only the last value of each setting counts."""
     last = {change.setting: change.value for change in changes}
     put_back = last.pop("put_back", None)
     after = [] if put_back is None else [f"run = Cure(put_back={put_back!r}).apply(run)"]
@@ -57,7 +57,7 @@ def _changed(changes: list[Change], groups: Mapping[str, GroupSettings]) -> list
 
 
 def _config(config: RunConfig) -> str:
-    """As what it differs least from: a preset or the defaults."""
+    """Write a config as changes of the preset, or of the defaults, that it differs least from."""
     bases = {f"preset({name!r}": _different(config, base) for name, base in PRESETS.items()}
     bases["RunConfig("] = _different(config, RunConfig())
     start, different = min(bases.items(), key=lambda item: len(item[1]))

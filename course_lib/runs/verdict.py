@@ -1,24 +1,22 @@
-"""What became of a run, by a stated rule from its records and its task's reference loss alone.
+"""What became of a run, by a rule that looks only at its records and at its task's reference loss.
 
-The rule, in this order (loss: the last validation loss if the last record has one, else the mean of the
-last `WINDOW` training losses, and so the accuracy; a layer's entropy and rank: means over its heads at the
-last probe):
+The loss is the last validation loss if the last record has one, else the mean of the last `WINDOW` training
+losses. The same holds for the accuracy. A layer's entropy and rank are means over its heads at the last
+probe. The rule checks in this order:
 
 1. `diverged`: a loss is not finite, or the loss is above its start by more than a twentieth.
-2. The run has *learnt* if its loss is below the reference's or, of images, its accuracy above it.
+2. A run has *learnt* if its loss is below the reference's. On images, its accuracy has to be above it.
 3. Learnt and some layer's entropy is low: `benign collapse`. Attention is sharp because it is right.
 4. Learnt: `healthy`.
 5. Not learnt and some layer has low entropy and a low-rank map: `malignant collapse`.
 6. Not learnt otherwise: `stalled`.
 
-Entropy is low below `LOW_ENTROPY`; a map's rank is low below `LOW_RANK` times its reference: that of uniform
-attention where attention is causal, and else a quarter of the tokens (`course_lib.probes.reference_rank`).
-Where attention is no distribution (sigmoid, ReLU², identity) there is no entropy, and no layer is sharp. The
-spectrum still speaks: in place of 5, a run that has not learnt is a `malignant collapse` if some layer's
-W_qᵀW_k has less than `LOW_SPECTRUM` times the effective rank that it had at the run's first probe, the mean
-over its heads (how well that tells: experiments/kinds.py). Focused linear attention is a distribution, the
-one that it implies, and is judged like softmax.
-While a run is still in its steps, 6 reads `undecided`: it may yet learn.
+Entropy is low below `LOW_ENTROPY`. A map's rank is low below `LOW_RANK` times its reference rank
+(`course_lib.probes.reference_rank`). Sigmoid, ReLU² and identity attention are no distributions: they have no
+entropy, so no layer is sharp. There, rule 5 looks at the spectrum: the collapse is malignant if the effective
+rank of some layer's W_qᵀW_k, mean over heads, is below `LOW_SPECTRUM` times that at the first probe
+(experiments/kinds.py measures how reliable this is). Focused linear attention implies a distribution, and is
+judged like softmax. Before a run is finished, rule 6 says `undecided`, as it may still learn.
 """
 
 from collections.abc import Sequence
@@ -37,8 +35,6 @@ WINDOW = 20
 ABOVE_START = 1.05
 
 Floats = npt.NDArray[np.float64]
-
-VERDICTS = ("healthy", "benign collapse", "malignant collapse", "stalled", "diverged", "undecided")
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Verdict:
     """The outcome of a run."""
 
     name: str
-    """One of `VERDICTS`."""
+    """As in the rule above."""
     learnt: bool
     loss: float
     reference: Baseline
@@ -73,12 +69,12 @@ class Verdict:
     first_collapse_step: int | None
     """First probed step at which a layer was in the state that a collapse is named after."""
     accuracy: float | None = None
-    """Of images; it decides whether the run has learnt."""
+    """Decides whether a run on images has learnt; None on other tasks."""
     rank_unit: str = "uniform"
-    """What ranks are multiples of, in a word."""
+    """Word for what ranks are multiples of."""
 
     def compared(self) -> str:
-        """The number that decides, and the line that it has to pass."""
+        """Say which number decides, and which line it has to pass."""
         if self.accuracy is None:
             side = "below" if self.learnt else "not below"
             return f"loss {self.loss:.2f}, {side} the {self.reference.name} line ({self.reference.loss:.2f})"
@@ -101,7 +97,7 @@ def judge(
 
     Args:
         records: of one run, from its first step on.
-        reference: the line that it has to pass to have learnt.
+        reference: the line that the run has to pass to count as learned.
         ranks: reference rank of each layer's map.
         finished: whether the run has made all its steps.
 
@@ -147,7 +143,7 @@ def _malignant(
 
 def _history(records: Sequence[Record], ranks: Sequence[float]) -> tuple[npt.NDArray[np.int64], Floats]:
     """Steps of the probes (n,), and the fields of a `LayerState` then: (3, n, layers)."""
-    records = [record for record in records if record.probes]  # few of many
+    records = [record for record in records if record.probes]
     steps, h = probed(records, "entropy")
     if not len(steps):
         return steps, np.empty((3, 0, 0))
