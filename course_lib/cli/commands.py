@@ -18,14 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except ValueError as error:
-        # In a run of many processes all know of the error (ProcessGroup.on_every_rank): one of them tells it.
+        # All processes of a run know the error (ProcessGroup.on_every_rank), so that one of them tells it.
         if ProcessGroup.from_environment().is_main:
             print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(
-            f"{parser.prog}: {error}: expected a file that can be written; try another --out", file=sys.stderr
-        )
+        advice = "expected a file that can be written; try another --out"
+        print(f"{parser.prog}: {error}: {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from course_lib.atomic import write_atomically
-from course_lib.cli.options import PRESET_HELP, add_config_options, given, whole
+from course_lib.cli.options import FORCE_HELP, PRESET_HELP, add_config_options, add_flags, given, whole
 from course_lib.cli.output import (
     COMPARISON,
     INTERRUPTED,
@@ -34,8 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", help=PRESET_HELP)
     command.add_argument("--arms", default=",".join(DEFAULT_ARMS), help=f"from {', '.join(ARMS)}")
     command.add_argument("--out", type=Path, help="folder to write to (default: runs/PRESET-seed-SEED)")
-    command.add_argument("--force", action="store_true", help="overwrite a run that the folder holds")
-    command.add_argument("--json", action="store_true", help="print compare.json instead of a table")
+    add_flags(command, force=FORCE_HELP, json="print compare.json instead of a table")
     command.add_argument("--warmup", type=whole, default=WARMUP, help=f"steps (default: {WARMUP})")
     add_config_options(command, without=("optimizer", "warmup"))
 
@@ -45,15 +44,16 @@ def run(options: argparse.Namespace) -> int:
     if (size := ProcessGroup.from_environment().world_size) > 1:
         raise ValueError(f"compare is started in {size} processes: expected 1; try train, which shares a run")
     own = given(options)
-    own.pop("warmup")  # of the arms that have one; a config of its own would give it to all
+    own.pop("warmup")  # only arms with warmup take it
     name = options.preset or preset_of(own.get("model"), own.get("task"))
-    base = preset(name, optimizer="adamw2", **own)  # so that a group may have a τ; an arm has its own
+    # Under AdamW² a group may have a τ. Each arm sets its own optimizer.
+    base = preset(name, optimizer="adamw2", **own)
     arms = list(dict.fromkeys(options.arms.split(",")))
     out = options.out or Path("runs") / f"{name}-seed-{base.seed}"
     if not options.force:
         check_unused(out)
     make_folder(out)
-    if options.force:  # else files of arms that are not trained now would stand beside the new table
+    if options.force:  # remove the files of arms that are not trained now
         for arm in ARMS:
             (out / f"{arm}.safetensors").unlink(missing_ok=True)
     use_available_cores()
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(out: Path, results: Sequence[ArmResult]) -> None:
-    """Everything trained so far; rewritten after every arm, so that a crash loses one arm at most."""
+    """Write everything trained so far, after every arm, so that a crash loses one arm at most."""
     # matplotlib is imported here so that --help and bad input are answered at once.
     from course_lib.figures.comparison import compare_figure
 

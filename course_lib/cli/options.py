@@ -1,4 +1,4 @@
-"""From the words of a command line to a config."""
+"""Options of the command line, and the config that they give."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -12,6 +12,7 @@ from course_lib.distributed.process_group import ProcessGroup
 from course_lib.runs.config import RENAMED, RunConfig
 from course_lib.runs.presets import PRESETS
 
+FORCE_HELP = "overwrite a run that the folder holds"
 PRESET_HELP = f"one of {', '.join(PRESETS)} (default: that of the --model's name; vit for images; or live)"
 
 
@@ -19,13 +20,19 @@ class Parser(argparse.ArgumentParser):
     """Answers bad input with one line and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        # All processes of a run are given the same words: one of them tells what is wrong.
+        # All processes of a run get the same options, so that one of them tells what is wrong.
         told = ProcessGroup.from_environment().is_main
         self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n" if told else None)
 
 
+def add_flags(command: argparse.ArgumentParser, **flags: str) -> None:
+    """Options without a value: name → help."""
+    for name, text in flags.items():
+        command.add_argument(f"--{name}", action="store_true", help=text)
+
+
 def add_config_options(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """An option for every field of RunConfig but those in `without`; left out, the preset's value stands."""
+    """Add an option for every field of RunConfig but those in `without`. The preset has the defaults."""
     command.add_argument(
         "--group",
         action="append",
@@ -63,7 +70,7 @@ def _add_option(command: argparse.ArgumentParser, name: str, default: Any, text:
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of RunConfig that were given on the command line."""
     own = {f.name: getattr(options, f.name) for f in fields(RunConfig) if hasattr(options, f.name)}
-    if str(own.get("device")).startswith("meta"):  # holds no values: a run there has no loss to report
+    if str(own.get("device")).startswith("meta"):  # holds no values, so that a run has no loss to report
         raise ValueError(f"device is {own['device']!r}: expected one that computes; try --device auto")
     if options.data is not None:
         own |= _data(options.data, own)

@@ -1,4 +1,4 @@
-"""What a command leaves in its folder and shows on the screen."""
+"""Files of a command in its folder, and its output on the screen."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def check_folder(out: Path) -> None:
 
 
 def check_unused(out: Path) -> None:
-    """Raise a ValueError if `out` holds what a command wrote there before."""
+    """Raise a ValueError if `out` holds the files of an earlier run."""
     check_folder(out)
     runs = [*out.glob("*.safetensors"), *(out / name for name in (RESULT, COMPARISON, "records.csv"))]
     if any(path.exists() for path in runs):
@@ -37,7 +37,7 @@ def check_unused(out: Path) -> None:
 
 
 def make_folder(out: Path) -> None:
-    """Make sure, before anything is trained, that `out` is a folder that can be written."""
+    """Make the folder `out`, and check that files can be written there."""
     check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -73,38 +73,38 @@ class Progress:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented, and without NaN, which is no JSON."""
+    """Write indented JSON, which knows no NaN."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode())
 
 
 def write_records(path: Path, tables: Sequence[pd.DataFrame]) -> None:
-    """Tables of records, one below the other."""
+    """Write tables of records, one below the other."""
     write_atomically(path, pd.concat(tables).to_csv(index=False).encode())
 
 
 def sample(run: Run) -> str | None:
-    """What a model of text writes; None for the other tasks."""
+    """Let a model of text write; None for the other tasks."""
     return run.generate(60) if run.config.task == "text" else None
 
 
 def print_table(results: Sequence[ArmResult], samples: Sequence[str | None]) -> None:
-    """One row per arm, the reference line, and what each arm's model has written."""
+    """Print one row per arm, the reference line, and the text that each arm's model wrote."""
     rows = [result.to_dict() for result in results]
     reference = rows[0]["reference"]
     images = "accuracy" in reference
-    accuracy = {"val. accuracy": [_shown(row["final_val_accuracy"], ".3f") for row in rows]}
-    table = pd.DataFrame(
+    shown = [
         {
-            "arm": [row["arm"] for row in rows],
-            "val. loss": [_shown(row["final_val_loss"], ".3f") for row in rows],
-            **(accuracy if images else {}),
-            "verdict": [row["verdict"] for row in rows],
-            "learnt": ["yes" if row["learnt"] else "no" for row in rows],
-            "first collapse": [_shown(row["first_collapse_step"], "d") for row in rows],
-            "seconds": [_shown(row["seconds"], ".1f") for row in rows],
+            "arm": row["arm"],
+            "val. loss": _shown(row["final_val_loss"], ".3f"),
+            **({"val. accuracy": _shown(row["final_val_accuracy"], ".3f")} if images else {}),
+            "verdict": row["verdict"],
+            "learnt": "yes" if row["learnt"] else "no",
+            "first collapse": _shown(row["first_collapse_step"], "d"),
+            "seconds": _shown(row["seconds"], ".1f"),
         }
-    )
-    print(table.to_string(index=False))
+        for row in rows
+    ]
+    print(pd.DataFrame(shown).to_string(index=False))
     if images:
         print(f"learnt: above the {reference['name']} line, accuracy {reference['accuracy']:.3f}")
     else:

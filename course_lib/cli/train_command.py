@@ -13,7 +13,7 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import record as reported
 
 from course_lib import checks
-from course_lib.cli.options import PRESET_HELP, add_config_options, given, whole
+from course_lib.cli.options import FORCE_HELP, PRESET_HELP, add_config_options, add_flags, given, whole
 from course_lib.cli.output import (
     CHECKPOINT,
     INTERRUPTED,
@@ -38,37 +38,28 @@ from course_lib.studies.arms import arm_of
 from course_lib.studies.compare_arms import ArmResult
 
 SAVE_EVERY = 100
-"""Steps between checkpoints: what a crash can cost."""
+"""Default number of steps between checkpoints."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
     command.add_argument("--preset", help=PRESET_HELP)
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
-    command.add_argument(
-        "--save-every",
-        type=whole,
-        default=SAVE_EVERY,
-        help=f"steps between checkpoints (default: {SAVE_EVERY})",
+    steps = f"steps between checkpoints (default: {SAVE_EVERY})"
+    command.add_argument("--save-every", type=whole, default=SAVE_EVERY, help=steps)
+    add_flags(
+        command,
+        force=FORCE_HELP,
+        resume="go on from the folder's last checkpoint, with its hyperparameters",
+        fsdp="of many processes, each holds a part of weights and optimizer state (FSDP2), not all (DDP)",
+        json="print result.json instead of a table",
     )
-    command.add_argument("--force", action="store_true", help="overwrite a run that the folder holds")
-    command.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the folder's last checkpoint, with its hyperparameters",
-    )
-    command.add_argument(
-        "--fsdp",
-        action="store_true",
-        help="of many processes, each holds a part of weights and optimizer state (FSDP2), not all (DDP)",
-    )
-    command.add_argument("--json", action="store_true", help="print result.json instead of a table")
     add_config_options(command)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What was given on the command line, parsed and checked."""
+    """The options of the command line, parsed and checked."""
 
     out: Path
     save_every: int
@@ -82,7 +73,7 @@ class TrainOptions:
 
     @classmethod
     def parse(cls, options: argparse.Namespace) -> "TrainOptions":
-        """Raises a ValueError if options do not go together; the folder is looked at later."""
+        """Raise a ValueError if options do not go together. The folder is checked later."""
         checks.count("save-every", options.save_every)
         if options.resume and options.force:
             raise ValueError("--resume and --force are both given: expected one; --force begins anew")
@@ -116,7 +107,7 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _start(options: TrainOptions, process_group: ProcessGroup) -> Run:
-    """The run to train, new or resumed; nothing has been overwritten so far."""
+    """Make the run to train, new or resumed, and overwrite nothing yet."""
     own = options.fields
     if options.resume:
         run = _resumed(options, process_group)
@@ -155,7 +146,7 @@ def _resumed(options: TrainOptions, process_group: ProcessGroup) -> Run:
 
 
 def _train(run: Run, options: TrainOptions) -> int:
-    """Make the steps that are left, write what they come to, and return the exit status."""
+    """Make the steps that are left, write the results, and return the exit status."""
     out, main = options.out, run.process_group.is_main
     if main:
         _clear(out, everything=options.force)
@@ -185,19 +176,19 @@ def _train(run: Run, options: TrainOptions) -> int:
 
 
 def _clear(out: Path, everything: bool) -> None:
-    """Remove what a killed process left half-written and, to begin anew, the old run."""
+    """Remove half-written files of a killed process and, if `everything`, the old run."""
     leftovers = [path for name in (CHECKPOINT, RESULT, "records.csv") for path in out.glob(f".{name}.*")]
-    if everything:  # else a --resume after a crash before the first checkpoint would find the old run
+    if everything:  # so that --resume after a crash before the first checkpoint does not find the old run
         leftovers += [out / CHECKPOINT, out / RESULT, out / "records.csv"]
     for path in leftovers:
         path.unlink(missing_ok=True)
 
 
 def _step(run: Run, options: TrainOptions) -> bool:
-    """Make the steps that are left and write the checkpoints; returns whether Ctrl-C ended them early."""
+    """Make the steps that are left and write checkpoints. Return True if Ctrl-C ended them early."""
     arm, processes = arm_of(run.config), run.process_group
     progress = Progress(run.config.steps)
-    # torchrun passes Ctrl-C on, so that it may come twice; it kills what takes longer than 30 s.
+    # torchrun passes Ctrl-C on, so that it may come twice. It kills processes that take longer than 30 s.
     alone = processes.world_size == 1
     with closing(progress), DeferredInterrupt(consume=True, second_breaks=alone) as interrupt:
         for record in run:

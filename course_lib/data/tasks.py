@@ -33,8 +33,7 @@ def make_task(
         context: length of a sequence; image tasks ignore it.
         seed: seed of the batches.
         text: path of a text file for the task "text"; None for the King James text.
-        folder: folder with four files like those of Fashion-MNIST, for the task "fashion-mnist-full", which
-            then downloads nothing.
+        folder: folder with four files like those of Fashion-MNIST, instead of the download.
         augmented: whether training images are flipped and moved at random.
 
     Raises:
@@ -48,8 +47,7 @@ def make_task(
             )
     if kind == "text":
         return TextTask(load_corpus(text), context, seed)
-    if kind == "fashion-mnist":
-        return ImageTask(load_images(), seed, augmented)
-    if kind == "fashion-mnist-full":
-        return ImageTask(load_full_images(folder), seed, augmented)
+    if kind in IMAGE_TASKS:
+        images = load_images() if kind == "fashion-mnist" else load_full_images(folder)
+        return ImageTask(images, seed, augmented)
     return SymbolTask(kind, context, seed)

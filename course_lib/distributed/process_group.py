@@ -1,11 +1,9 @@
 """One run on many processes: each trains on its share of every batch, and all have the same weights.
 
 `torchrun --nproc_per_node=2 -m course_lib train …` starts the processes and tells each its place in
-environment variables; `init_process_group` reads them. DistributedDataParallel averages the gradients. Where
-each process is to hold a part of the weights only (`--fsdp`), FSDP2 averages them
-(`course_lib.distributed.sharding`). The mean over processes of these means is the mean over the whole batch:
-every process has equally many sequences, and every sequence of a task has equally many scored positions
-(`text`: all; `copy` and `recall`: the same ones in every row).
+environment variables, which `init_process_group` reads. DistributedDataParallel averages the gradients. With
+`--fsdp` each process holds a part of the weights, and FSDP2 averages the gradients. The mean over processes
+is the mean over the batch: all processes have equally many sequences, with equally many scored positions.
 
 All processes see the same folder: on several machines it has to be on a file system that they share.
 """
@@ -108,11 +106,9 @@ class ProcessGroup:
         return batch[0][mine], batch[1][mine]
 
     def replicate(self, model: nn.Module, *, unused: bool = False) -> nn.Module:
-        """`model` such that backward averages the gradients of all processes. All have to call it.
+        """Wrap a model on its device so that backward averages gradients. All processes have to call this.
 
-        Args:
-            model: already on its device, and the same in all processes; sharded, where the process group is.
-            unused: whether some parameters get no gradient at all.
+        `unused` says that some parameters get no gradient at all. A sharded model averages them by itself.
         """
         if self.world_size == 1 or self.sharded:
             return model

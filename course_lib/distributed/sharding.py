@@ -73,9 +73,7 @@ def _copy(tensor: Tensor) -> Tensor:
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Shard a whole tensor as `like` is sharded, the reverse of `whole`, without communication.
 
-    Args:
-        tensor: the same in all processes, with the whole shape of `like`.
-        like: a sharded tensor; for any other one, `tensor` is returned as it is.
+    `tensor` has the whole shape of `like`. If `like` is not sharded, `tensor` is returned as it is.
     """
     if not hasattr(like, "full_tensor"):
         return tensor

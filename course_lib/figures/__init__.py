@@ -1,4 +1,4 @@
-"""Pictures of runs and of studies: one file for each kind, none for a notebook."""
+"""Pictures of runs and of studies, one file for each kind of picture."""
 
 from course_lib.extras import require
 

@@ -1,22 +1,19 @@
-"""Rows of dots, one dot a run or a draw: final losses, first steps, shares."""
+"""Rows of dots, one for each run or draw: final losses, first steps, shares."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, styled
-from course_lib.figures.picture import Picture, finish, label, legend, legend_below, listed, panels
+from course_lib.figures.picture import Picture, Values, finish, label, legend, legend_below, listed, panels
 from course_lib.figures.sweeps import step_scale
 from course_lib.studies.alarms import ALARMS, first_reliable, track_record
 from course_lib.studies.arms import ARMS, LABELS, TREATMENTS
 from course_lib.studies.coverage import PARTS, coverage_name
-
-Values = npt.NDArray[np.float64]
 
 
 def _loss_rows(
@@ -26,7 +23,7 @@ def _loss_rows(
     height: float,
     what: str,
 ) -> tuple[Figure, Axes, list[str]]:
-    """A row of final losses for each name, lowest mean at the top; the names in that order."""
+    """Draw a row of final losses for each name, lowest mean on top, and return the names in that order."""
     names = sorted(losses_of, key=lambda name: losses_of[name].mean())
     figure, ((axis,),) = panels(9.2, height * len(names) + 1.7)
     for row, name in enumerate(names):
@@ -42,7 +39,7 @@ def _loss_rows(
 
 
 def _never(axis: Axes, names: list[str], end: float, never: float) -> None:
-    """Name the rows, the first at the top, and mark the place of what never happened."""
+    """Name the rows, the first at the top, and label the column of what never happened."""
     axis.axvline(end, color=REFERENCE_COLOR, linewidth=1, linestyle=":")
     axis.text(never, len(names) - 0.45, "never", color=REFERENCE_COLOR, fontsize=9, ha="center")
     _row_names(axis, names[::-1], (-0.6, len(names) - 0.2))
@@ -84,9 +81,7 @@ def controls_chart(
 def first_signs(signs: pd.DataFrame, steps: int) -> Picture:
     """When each sign was first seen, one row per sign, one mark per arm.
 
-    Args:
-        signs: index: the signs; one column per arm; the first step, missing where it was not seen.
-        steps: how many steps were looked at.
+    `signs` has a row per sign and a column per arm: the first step, missing if none of `steps` showed it.
     """
     figure, ((axis,),) = panels(8.4, 0.5 * len(signs) + 1.6)
     rows = np.arange(len(signs))[::-1]
@@ -117,12 +112,12 @@ def _first_finding(seen: "pd.Series[int]", steps: int) -> str:
 
 
 def which_matrices(frame: pd.DataFrame, chosen: Collection[str], line: tuple[str, float]) -> Picture:
-    """Final losses by what is bounded, lowest mean at the top, one choice lifted out.
+    """Final losses by what is bounded, lowest mean at the top, with one choice in colour.
 
     Args:
         frame: columns of `PARTS` (whether each is bounded), `seed`, `final_val_loss`.
-        chosen: the parts that are lifted out, in the order of `PARTS`.
-        line: a reference line's name and loss.
+        chosen: parts in the order of `PARTS`.
+        line: a reference line's name and loss in nats.
     """
     runs = {
         coverage_name(part for part, bounded in zip(PARTS, covered, strict=True) if bounded): rows
@@ -143,8 +138,7 @@ def which_matrices(frame: pd.DataFrame, chosen: Collection[str], line: tuple[str
 def growth_shares(shares: Mapping[str, Values]) -> Picture:
     """How much of the growth that Weyl allows was used: one row of dots per kind of update.
 
-    Args:
-        shares: name → (σ₁(W − αΔW) − σ₁(W)) / (ασ₁(ΔW)), any number of draws. An arm has its colour.
+    `shares` has draws of (σ₁(W − αΔW) − σ₁(W)) / (ασ₁(ΔW)) for each arm or other name.
     """
     figure, ((axis,),) = panels(8.4, 0.55 * len(shares) + 1.7)
     names = [LABELS.get(arm, arm) for arm in shares]
@@ -167,9 +161,7 @@ def growth_shares(shares: Mapping[str, Values]) -> Picture:
 def warning_chart(warnings: pd.DataFrame, steps: int) -> Picture:
     """When each alarm first went off, one mark per run, and when the losses of failed runs stalled.
 
-    Args:
-        warnings: of `course_lib.studies.alarms.warnings_of`.
-        steps: of a whole run.
+    `course_lib.studies.alarms.warnings_of` makes the table; `steps` is the length of a run.
     """
     names = {**{name: alarm.label for name, alarm in ALARMS.items()}, "stall": "the loss stalls"}
     figure, ((axis,),) = panels(9.2, 0.5 * len(names) + 1.9)
@@ -204,7 +196,7 @@ def warning_chart(warnings: pd.DataFrame, steps: int) -> Picture:
 
 
 def warning_finding(record: pd.DataFrame) -> str:
-    """The title: the earliest alarm that catches every failed run and disturbs none that learns."""
+    """Name the earliest alarm that catches every failed run and disturbs none that learns."""
     first = first_reliable(record)
     if first.empty:
         return "No alarm catches every failed run in time and keeps still in all that learn"

@@ -1,4 +1,4 @@
-"""A table whose cells are coloured by their numbers: what was done to which group of parameters."""
+"""A table with coloured cells: the loss by operation and by group of parameters."""
 
 import pandas as pd
 
@@ -19,15 +19,13 @@ _PATIENTS = {
     ("adamw", "none", "none"): "no warmup",
     ("adamw", "shield", "blocks"): "blocks bounded",
 }
-"""Arm, operation and group of runs that no single group was operated on → how the chart calls them."""
+"""Arm, operation and group of runs without an operation on a single group → their name in the chart."""
 
 
 def surgery_chart(frame: pd.DataFrame, reference: Baseline) -> Picture:
     """Final losses by group and operation, mean over seeds, with the number of runs that learnt.
 
-    Args:
-        frame: of one preset, see `course_lib.studies.surgery.surgery_table`.
-        reference: the line below which a run has learnt.
+    `course_lib.studies.surgery.surgery_table` says which columns the runs of one preset need.
     """
     table = surgery_table(frame)
     single = table[table["group"].isin(GROUPS)].fillna({"factor": 0})
@@ -65,7 +63,7 @@ def surgery_chart(frame: pd.DataFrame, reference: Baseline) -> Picture:
 
 
 def surgery_finding(table: pd.DataFrame) -> str:
-    """The title: which shock alone, at lr × 1, wrecks all runs, which bound alone saves all."""
+    """Say which shock alone, at lr × 1, wrecks all runs, and which bound alone saves all."""
     wreck = [GROUP_LABELS[group] for group in decisive(table, "shock", learnt=False)]
     save = [GROUP_LABELS[group] for group in decisive(table, "shield", learnt=True)]
     first = "no shock at lr × 1 wrecks all runs"

@@ -1,4 +1,4 @@
-"""Curves of the links between what attention reads and its map, and of the least entropy they admit."""
+"""Curves of the links of the circle, and of the lower bounds of the entropy."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from course_lib.studies.circle import LINKS, Followed
 
 
 def circle_history(runs: Mapping[str, Followed], layer: int, until: int) -> Picture:
-    """The links of the circle against the step, one panel for each, every run from its start to `until`."""
+    """The links of the circle against the step, up to `until`, with a panel for each link."""
     figure, axes = panels(9.6, 4.9, 2, 3, sharex=True)
     facts = []
     for run, style in styled(runs, linewidth=2):
@@ -33,7 +33,7 @@ def circle_history(runs: Mapping[str, Followed], layer: int, until: int) -> Pict
 
 
 def gradient_beside_update(followed: Followed, until: int) -> Picture:
-    """Effective rank of W_q's gradient and of what Adam makes of it, by layer, mean over heads."""
+    """Effective rank of W_q's gradient and of Adam's update, by layer, mean over heads."""
     layers = followed.table.index.get_level_values("layer").unique()
     figure, axes = panels(9.2, 3.2, 1, len(layers), sharey=True)
     facts = []
@@ -50,7 +50,7 @@ def gradient_beside_update(followed: Followed, until: int) -> Picture:
 
 
 def floor_history(runs: Mapping[str, Followed], layer: int, until: int) -> Picture:
-    """Measured entropy, and the least that the scores' range and that σ₁ admit, runs side by side."""
+    """Measured entropy, and its lower bounds by the scores' range and by σ₁, for each arm's run."""
     figure, axes = panels(9.2, 3.5, 1, len(runs), sharey=True)
     gone, held = [], True
     for axis, (run, style) in zip(axes[0], styled(runs), strict=True):

@@ -1,4 +1,4 @@
-"""Attention itself: a row of weights, maps, maps beside their rank, and maps over pictures."""
+"""Images of attention: weights of one query, maps, maps beside their rank, and maps over pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,19 +21,13 @@ from course_lib.studies.map_measures import favourites, looked_at, map_place, ra
 
 _MARKS = "osD^vPX*"
 SEEN = (0.91, 0.35, 0.05)
-"""Colour of what is looked at, laid over the grey picture."""
+"""Colour (red, green, blue) that is laid over the patches that attention looks at."""
 FULL = 6
-"""Times its fair share of attention that give a patch full colour."""
+"""A patch with this many times its fair share of attention gets full colour."""
 
 
 def weights_row(weights: Tensor, keys: Sequence[str], note: str = "") -> Picture:
-    """One query's weights over its keys, as bars.
-
-    Args:
-        weights: (keys,), all of them visible.
-        keys: one label per key.
-        note: what was set to get them, for the title.
-    """
+    """Bars of one query's weights (keys,) over its visible keys. `note` begins the title."""
     values = weights.double().numpy()
     seen = torch.ones(1, len(values), dtype=torch.bool)
     h = entropy(weights[None], seen).item()
@@ -50,11 +44,7 @@ def weights_row(weights: Tensor, keys: Sequence[str], note: str = "") -> Picture
 
 
 def entropy_beside_rank(maps: Mapping[str, Tensor]) -> Picture:
-    """Causal maps, and where each stands: entropy along, rank up.
-
-    Args:
-        maps: name → attention (tokens, tokens).
-    """
+    """Causal maps (tokens, tokens) by name, and a plane with the entropy and the rank of each."""
     places = {name: map_place(a) for name, a in maps.items()}
     n = len(maps)
     figure = Figure(figsize=(9.2, 4.3), layout="constrained")
@@ -103,7 +93,7 @@ def _plane(axis: Axes, top: float) -> None:
 
 
 def draw_map(axis: Axes, attention: Tensor, name: str, color: str = "black") -> None:
-    """One map as an image, queries down, keys along, white (0) to dark (1)."""
+    """Draw one map: queries down, keys along, white (0) to dark (1)."""
     axis.imshow(attention.float().numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     bare(axis, name, color=color)
     axis.set_xlabel("key", fontsize=9)
@@ -111,12 +101,7 @@ def draw_map(axis: Axes, attention: Tensor, name: str, color: str = "black") -> 
 
 
 def attention_maps(runs: Mapping[str, Run], layer: int = 0) -> Picture:
-    """Every head's map of one layer, one row of images per run.
-
-    Args:
-        runs: arm → run.
-        layer: counted from 0.
-    """
+    """Every head's map of a layer, counted from 0, with a row of images for each arm's run."""
     maps = {arm: run.observe().maps[layer] for arm, run in runs.items()}
     heads = len(next(iter(maps.values())))
     figure, axes = panels(9.2, 2.2 * len(maps) + 0.6, len(maps), heads)
@@ -139,9 +124,9 @@ def attention_over_images(
 ) -> Picture:
     """What a ViT's attention looks at, laid over the pictures: a row for each look, a column for each image.
 
-    A patch is the redder, the more of all attention it gets (all heads and queries of a layer) beyond its
-    fair share, which leaves it grey; `FULL` times that is full colour. Below each picture stands what the
-    class token gets, which has no place in it.
+    A patch gets redder, the more of the attention of all heads and queries it gets. With its fair share or
+    less it stays grey, with `FULL` times that it has full colour. The share of the class token, which has no
+    place in the picture, stands below it.
 
     Args:
         attention: look → weights of one layer (images, heads, tokens, tokens), class token first.
@@ -176,7 +161,7 @@ def attention_over_images(
 
 
 def _overlaid(grey: Tensor, shares: Tensor) -> npt.NDArray[np.float32]:
-    """A grey picture (side, side) under what its patches get of all attention: (side, side, 3)."""
+    """Colour a grey picture (side, side) by its patches' shares of attention: (side, side, 3)."""
     patches = shares[1:]
     n = round(len(patches) ** 0.5)
     strength = ((patches * len(shares) - 1) / (FULL - 1)).clamp(0, 1).reshape(1, 1, n, n)
@@ -186,12 +171,7 @@ def _overlaid(grey: Tensor, shares: Tensor) -> npt.NDArray[np.float32]:
 
 
 def patch_maps(image: Tensor, maps: Mapping[str, object]) -> Picture:
-    """Maps of patches beside the picture that they belong to.
-
-    Args:
-        image: (channels, side, side).
-        maps: name → (rows, columns), sum 1.
-    """
+    """A picture (channels, side, side) and, by name, maps of its patches (rows, columns) that sum to 1."""
     tables = {name: torch.as_tensor(table).double().numpy() for name, table in maps.items()}
     top = max(table.max() for table in tables.values())
     figure, (axes,) = panels(2.9 * (1 + len(maps)), 3.4, 1, 1 + len(maps))

@@ -28,6 +28,6 @@ def styled(runs: Mapping[str, T], **more: Any) -> Iterator[tuple[T, dict[str, An
 
 
 def spoken(arm: str) -> str:
-    """An arm's label without a comma, for sentences that list several; another name as it is."""
+    """An arm's label without a comma, for sentences that list several. Other names stay as they are."""
     name = ARMS[arm].label if arm in ARMS else arm
     return name.replace(", no warmup", " without warmup").replace(", warmup", " with warmup")

@@ -16,13 +16,15 @@ from PIL import Image
 
 from course_lib.figures.palette import REFERENCE_COLOR
 
+Values = npt.NDArray[np.float64]
+
 SMOOTHING = 9
-"""Steps that a drawn training loss is averaged over."""
+"""A drawn training loss is a mean over this many steps."""
 LIMIT = 60_000
-"""Bytes that the PNG file of a picture may take: notebooks are committed with their pictures."""
+"""Largest PNG file of a picture in bytes, since notebooks are committed with their pictures."""
 _DOTS = 170  # per inch: sharp on a screen that doubles its pixels
 _TRIES = ((170, 128), (170, 32), (120, 64), (100, 32), (70, 32), (40, 16))
-"""Dots per inch and colours, tried in turn until the file is small enough."""
+"""Dots per inch and number of colours, tried in turn until the file is small enough."""
 _PIXELS = 85  # of the page per inch of the figure
 
 
@@ -77,7 +79,7 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid:
 
 
 def finish(figure: Figure, title: str, alt: str) -> Picture:
-    """Set the finding above the figure, wrapped to its width, and make it a picture."""
+    """Set the finding above the figure, wrapped to its width, and return the picture."""
     title = title[0].upper() + title[1:]
     lines = textwrap.fill(title, width=round(figure.get_figwidth() * 9.5))
     figure.suptitle(lines, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -105,12 +107,12 @@ def listed(names: list[str]) -> str:
 
 
 def legend(axis: Axes, loc: Any = "best", **style: Any) -> None:
-    """The names of the lines, inside the axes."""
+    """Name the lines inside the axes."""
     axis.legend(frameon=False, fontsize=9, loc=loc, **style)
 
 
 def legend_below(figure: Figure, columns: int, **style: Any) -> None:
-    """The names of the lines, once each, below all axes."""
+    """Name the lines, once each, below all axes."""
     named: dict[str, Any] = {}
     for axis in figure.axes:
         for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -122,7 +124,7 @@ def legend_below(figure: Figure, columns: int, **style: Any) -> None:
 def reference_line(
     axis: Axes, height: float, name: str = "", *, dash: str = "--", inside: bool = False
 ) -> None:
-    """A grey line across the axes; its name stands beside its right end, or inside the axes below it."""
+    """Draw a grey line across the axes. Its name stands right of them, or inside below the line."""
     axis.axhline(height, color=REFERENCE_COLOR, linestyle=dash, linewidth=1)
     if not name:
         return
@@ -133,7 +135,7 @@ def reference_line(
     axis.annotate(name, (1, height), color=REFERENCE_COLOR, fontsize=9, **place)
 
 
-def smooth(values: npt.NDArray[np.float64], width: int = SMOOTHING) -> npt.NDArray[np.float64]:
+def smooth(values: Values, width: int = SMOOTHING) -> Values:
     """Running mean, shorter at both ends."""
     kernel = np.ones(min(width, len(values)))
     weight = np.convolve(np.ones_like(values), kernel, mode="same")

@@ -1,20 +1,17 @@
-"""Spectra: how energy is shared out among directions, while a model trains and in a Jacobian."""
+"""Spectra: how energy is distributed over directions, while a model trains and in a Jacobian."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from course_lib.figures.palette import LAYER_COLORS, REFERENCE_COLOR, styled
-from course_lib.figures.picture import Picture, finish, label, legend, listed, panels
+from course_lib.figures.picture import Picture, Values, finish, label, legend, listed, panels
 from course_lib.probes import effective_rank, spectral_energy_concentration, stable_rank
 from course_lib.studies.circle import Followed
-
-Values = npt.NDArray[np.float64]
 
 
 def _measures(sigma: Tensor, s: int) -> tuple[float, float, float]:
@@ -34,12 +31,7 @@ def _energy_bars(axis: Axes, sigma: Tensor, s: int, color: str) -> None:
 
 
 def spectrum_bars(sigma: Tensor, s: int) -> Picture:
-    """How one spectrum's energy is shared out, the first s directions in colour.
-
-    Args:
-        sigma: singular values (n,), in descending order.
-        s: of SEC(s).
-    """
+    """Shares of the energy of singular values (n,), largest first. The first s are in colour."""
     sec, stable, effective = _measures(sigma, s)
     figure, ((axis,),) = panels(6.4, 2.9)
     _energy_bars(axis, sigma, s, LAYER_COLORS[0])
@@ -49,13 +41,9 @@ def spectrum_bars(sigma: Tensor, s: int) -> Picture:
 
 
 def spectra_at(runs: Mapping[str, Followed], layer: int, step: int, s: int) -> Picture:
-    """How the energy of W_qᵀW_k is shared out at one step, runs side by side, means over heads.
+    """Shares of the energy of W_qᵀW_k at one step, mean over heads, for each arm's run.
 
-    Args:
-        runs: arm → what `follow` returned.
-        layer: counted from 0.
-        step: the last one looked at that is not after it is shown.
-        s: of SEC(s).
+    It shows the last step at or before `step` that `follow` looked at. Layers count from 0.
     """
     figure, axes = panels(9.2, 3.2, 1, len(runs), sharey=True)
     facts, shown = [], []
@@ -96,11 +84,7 @@ def spectrum_history(runs: Mapping[str, Followed], layer: int, s: int) -> Pictur
 
 
 def jacobian_spectrum(factors: Mapping[str, Tensor]) -> Picture:
-    """Singular values of Xᵀ⊗Xᵀ, beside all products of two singular values of X.
-
-    Args:
-        factors: name → X (d_model, tokens).
-    """
+    """Singular values of Xᵀ⊗Xᵀ beside all products of two of X's, for each named X (d_model, tokens)."""
     figure, axes = panels(9.2, 3.4, 1, len(factors), sharey=True)
     facts, off = [], 0.0
     for i, (name, x) in enumerate(factors.items()):
@@ -123,7 +107,7 @@ def jacobian_spectrum(factors: Mapping[str, Tensor]) -> Picture:
 
 
 def ellipses(w: Tensor, update: Tensor, lr: float) -> Picture:
-    """What W and W − αΔW, (2, 2) each, make of the unit circle, and how far Weyl lets the second reach."""
+    """The unit circle after W and after W − αΔW, (2, 2) each, and the reach that Weyl allows the second."""
     angle = torch.linspace(0, 2 * torch.pi, 200, dtype=w.dtype)
     circle = torch.stack([angle.cos(), angle.sin()])
     before, after, step = (torch.linalg.svdvals(m)[0].item() for m in (w, w - lr * update, lr * update))
@@ -141,11 +125,9 @@ def ellipses(w: Tensor, update: Tensor, lr: float) -> Picture:
 
 
 def power_curves(estimates: Values, gap: float) -> Picture:
-    """Estimates of σ₁ by power iteration, as shares of it, one line per random start.
+    """Estimates of σ₁ by power iteration as shares of it, one line per random start.
 
-    Args:
-        estimates: (starts, iterations + 1), from 0 iterations on.
-        gap: σ₂/σ₁ of the matrix.
+    Estimates are (starts, iterations + 1), from 0 iterations on; `gap` is σ₂/σ₁ of the matrix.
     """
     figure, ((axis,),) = panels(7.2, 3.4)
     places = np.arange(estimates.shape[1])

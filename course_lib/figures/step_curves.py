@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.ticker import ScalarFormatter
 from seaborn import color_palette
@@ -11,6 +10,7 @@ from seaborn import color_palette
 from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken, styled
 from course_lib.figures.picture import (
     Picture,
+    Values,
     finish,
     label,
     legend,
@@ -27,15 +27,9 @@ from course_lib.studies.experiment import LAST, end_loss
 from course_lib.studies.map_measures import ranks_apart
 from course_lib.studies.replay import settled_step
 
-Values = npt.NDArray[np.float64]
-
 
 def loss_curves(runs: Mapping[str, Run]) -> Picture:
-    """Training losses of runs on one task, with the lines that they have to get below.
-
-    Args:
-        runs: arm → finished run; arms keep their colours.
-    """
+    """Training losses of finished runs (arm → run) of one task, with the lines that they have to pass."""
     task = next(iter(runs.values())).task
     figure, ((axis,),) = panels(8, 4)
     for run, style in styled(runs):
@@ -65,11 +59,9 @@ def _loss_finding(learnt: Mapping[str, bool], line: str) -> str:
 
 
 def probe_history(runs: Mapping[str, Run], layer: int = 0) -> Picture:
-    """Loss, entropy, rank and largest score of one layer against the step, runs side by side.
+    """Loss, entropy, rank and largest score of a layer, counted from 0, against the step, for each arm's run.
 
-    Args:
-        runs: arm → run with probes.
-        layer: counted from 0; heads are averaged (the largest score: over heads, the largest).
+    Entropy and rank are means over the heads.
     """
     figure, axes = panels(9.2, 5.4, 2, 2, sharex=True)
     (loss, h), (rank, logit) = axes
@@ -118,12 +110,12 @@ def _loop_colors(histories: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) -> Picture:
-    """Loss, entropy, rank and largest ρ against the step, loops side by side.
+    """Loss, entropy, rank and largest ρ against the step, for each training loop.
 
     Args:
         histories: name → one row per step, with the columns `loss`, and where it was probed `entropy`,
             `rank` (a multiple of uniform attention's) and `rho_applied` (the largest of any matrix).
-        line: a reference line's name and loss.
+        line: a reference line's name and loss in nats.
     """
     figure, axes = panels(9.2, 5.6, 2, 2, sharex=True)
     for name, color in _loop_colors(histories).items():
@@ -157,11 +149,9 @@ def own_history(histories: Mapping[str, pd.DataFrame], line: tuple[str, float]) 
 
 
 def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float]) -> Picture:
-    """Loss, and the share of the matrices that is cut, for several τ.
+    """Loss, and share of the matrices that is cut, for several τ.
 
-    Args:
-        histories: τ → one row per step, with the columns `loss` and `cut`, the share.
-        line: a reference line's name and loss.
+    `histories` has for each τ a table with a row per step and the columns `loss` (nats) and `cut`, the share.
     """
     figure, ((loss, cut),) = panels(9.6, 4, 1, 2, sharex=True)
     colors = color_palette("viridis", len(histories)).as_hex()
@@ -189,12 +179,7 @@ def tau_choice(histories: Mapping[float, pd.DataFrame], line: tuple[str, float])
 
 
 def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
-    """The largest exact ρ of any W_q or W_k against the step, beside τ.
-
-    Args:
-        runs: arm → run with probes.
-        tau: where to draw the line.
-    """
+    """The largest exact ρ of any W_q or W_k against the step, for each arm's run, and a line at τ."""
     figure, ((axis,),) = panels(8, 3.8)
     facts = []
     for run, style in styled(runs, linewidth=2):
@@ -211,10 +196,9 @@ def rho_history(runs: Mapping[str, Run], tau: float) -> Picture:
 
 
 def shortfall(estimates: Mapping[str, Values]) -> Picture:
-    """How far estimates of σ₁(ΔW) fall short over a run: the worst matrix of each step.
+    """How far estimates of σ₁(ΔW) fall short: the worst matrix of each step of a run.
 
-    Args:
-        estimates: method → (steps, matrices), as shares of the exact σ₁.
+    `estimates` has (steps, matrices) for each method, as shares of the exact σ₁.
     """
     figure, ((axis,),) = panels(8, 3.4)
     facts = []
@@ -230,12 +214,7 @@ def shortfall(estimates: Mapping[str, Values]) -> Picture:
 
 
 def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
-    """σ₁ of matrices over a bounded run, beside the fastest growth that the bound admits.
-
-    Args:
-        sigma: matrix → σ₁ at each step from the first on.
-        tau: of the bound.
-    """
+    """σ₁ of each matrix at each step of a bounded run, beside the fastest growth that the bound admits."""
     figure, ((axis,),) = panels(8, 3.6)
     growth = {name: values / values[0] for name, values in sigma.items()}
     steps = np.arange(max(len(values) for values in growth.values()))
@@ -252,7 +231,7 @@ def growth_envelope(sigma: Mapping[str, Values], tau: float) -> Picture:
 
 
 def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]) -> Picture:
-    """Losses of one model trained by two optimizers, and how far their weights come apart."""
+    """Losses of one model under two optimizers, and the difference of their weights."""
     figure, ((left, right),) = panels(9.2, 3.2, 1, 2)
     for i, (name, values) in enumerate(losses.items()):
         left.plot(values, color=LAYER_COLORS[i], linestyle="-" if i else "--", linewidth=2.5 - i, label=name)
@@ -268,12 +247,12 @@ def two_paths(losses: Mapping[str, Sequence[float]], difference: Sequence[float]
 def alpha_over_time(
     alphas: pd.DataFrame, asked: Sequence[float], schedules: Mapping[str, Sequence[float]]
 ) -> Picture:
-    """The learning rates that the bound lets through, beside schedules.
+    """The learning rates that the bound lets through, beside schedules, as shares of the base learning rate.
 
     Args:
-        alphas: one row per step, one column per bounded matrix: α as a share of the base learning rate.
-        asked: the same without any cut, per step.
-        schedules: arm → the same of a schedule, per step.
+        alphas: α, one row per step, one column per bounded matrix.
+        asked: α without any cut, per step.
+        schedules: arm → the schedule's factor, per step.
     """
     figure, ((axis,),) = panels(8.4, 4)
     axis.plot(alphas, color=ARM_COLORS["adamw2"], alpha=0.3, linewidth=0.7)

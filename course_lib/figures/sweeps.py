@@ -1,9 +1,8 @@
-"""Charts against a setting: learning rate, τ, the step of a cure, a factor, a number of tokens."""
+"""Charts against a setting: learning rate, τ, step of a cure, factor, number of tokens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
@@ -12,6 +11,7 @@ from course_lib.data import Baseline
 from course_lib.figures.palette import ARM_COLORS, LAYER_COLORS, REFERENCE_COLOR, arm_style, spoken
 from course_lib.figures.picture import (
     Picture,
+    Values,
     finish,
     label,
     legend,
@@ -27,8 +27,6 @@ from course_lib.studies.map_measures import FAR_RANKS
 from course_lib.studies.rescue import CURES, last_in_time
 from course_lib.studies.sensitivity import best_mean, good_taus, mean_by_lr, sensitivity_table
 
-Values = npt.NDArray[np.float64]
-
 SLACK = 0.1
 """Nats above the best mean loss within which a τ counts as good."""
 
@@ -39,7 +37,7 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
     Args:
         frame: columns `arm`, `lr`, `seed`, `final_val_loss`; one or more seeds.
         initial: loss of the untrained model, nats.
-        line: a reference line's name and loss.
+        line: a reference line's name and loss in nats.
     """
     mean, table = mean_by_lr(frame), sensitivity_table(frame, initial)
     figure, ((curve, scatter),) = panels(10.4, 4.6, 1, 2, width_ratios=(1.5, 1))
@@ -80,11 +78,9 @@ def sensitivity_chart(frame: pd.DataFrame, initial: float, line: tuple[str, floa
 
 
 def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float]) -> Picture:
-    """Final loss against τ; within `SLACK` nats of the best mean a τ counts as good.
+    """Final loss against τ, and lines at the mean losses of some arms.
 
-    Args:
-        frame: columns `tau`, `seed`, `final_val_loss`.
-        lines: arm → its mean loss, drawn as a line.
+    `frame` has the columns `tau`, `seed` and `final_val_loss`.
     """
     mean = frame.groupby("tau")["final_val_loss"].mean()
     figure, ((axis,),) = panels(8, 3.8)
@@ -107,9 +103,7 @@ def tau_chart(frame: pd.DataFrame, lines: Mapping[str, float]) -> Picture:
 def accuracy_by_lr(runs: pd.DataFrame, lines: Sequence[Baseline]) -> Picture:
     """Final accuracies of arms against the learning rate: a dot for a seed, a line through the means.
 
-    Args:
-        runs: columns `arm`, `lr`, `seed`, `final_val_accuracy`, as experiments/images.py writes them.
-        lines: what a trained model has to beat; those with an accuracy are drawn, with their names.
+    `runs` has the columns `arm`, `lr`, `seed` and `final_val_accuracy`.
     """
     figure, ((axis,),) = panels(8, 4.2)
     means_of = mean_by_lr(runs, "final_val_accuracy")
@@ -176,7 +170,7 @@ def rescue_chart(trials: pd.DataFrame, reference: Baseline, lines: Mapping[str, 
 
 
 def _border(found: pd.Series) -> str:
-    """The last step saved, over seeds, of a row of `last_in_time`: "step 2 to 5 (5 seeds)"."""
+    """Put a row of `last_in_time` in words: "step 2 to 5 (5 seeds)"."""
     seeds, never, mixed = map(int, found[["seeds", "never", "mixed"]])
     notes = [f"{seeds} seed{'s' * (seeds != 1)}"]
     if never == seeds:
@@ -188,7 +182,7 @@ def _border(found: pd.Series) -> str:
 
 
 def step_scale(axis: Axes, last: float) -> None:
-    """Steps from 0 on a scale that spreads the first ones."""
+    """Draw steps from 0 on a scale that spreads the first ones."""
     axis.set_xscale("symlog", linthresh=1, linscale=0.4)
     ticks = [t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= last]
     axis.set_xticks(ticks, [str(t) for t in ticks])
@@ -237,11 +231,9 @@ def scale_is_inverse_temperature(
 def concentration(
     factors: Sequence[float], entropies: Mapping[str, Values], ranks: Mapping[str, Values]
 ) -> Picture:
-    """Entropy and rank of maps as W_qᵀW_k grows, for spectra that are spread or concentrated.
+    """Entropy and rank of maps against the factor of W_qᵀW_k, for named spectra.
 
-    Args:
-        factors: factors of W_qᵀW_k.
-        entropies, ranks: name of the spectrum → (draws, factors); ranks in multiples of uniform's.
+    Entropies and ranks are (draws, factors); ranks are multiples of uniform attention's.
     """
     figure, ((left, right),) = panels(9.2, 3.6, 1, 2)
     for i, name in enumerate(entropies):
@@ -262,6 +254,6 @@ def concentration(
 
 
 def _apart(draws: Sequence[Values]) -> bool:
-    """Whether the lowest and the highest sample share no range and their means lie far apart."""
+    """True if the lowest and the highest sample do not overlap and their means lie far apart."""
     low, *_, high = sorted(draws, key=np.mean) if len(draws) > 1 else (draws[0], draws[0])
     return bool(low.max() < high.min() and high.mean() >= FAR_RANKS * low.mean())

@@ -1,4 +1,4 @@
-"""Swin's windows: what a token sees, what two blocks let it know of, mask and position bias."""
+"""Swin's windows: which tokens a token sees and depends on, the mask, and the position bias."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,6 @@ from course_lib.figures.picture import Picture, bare, finish, listed, panels
 from course_lib.models import Attention
 from course_lib.models.swin import shifted_mask
 from course_lib.studies.window_reach import known, visible
-
-Values = npt.NDArray[np.float64]
 
 
 def what_a_token_sees(
@@ -49,7 +47,7 @@ def what_a_token_sees(
 
 
 def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) -> Picture:
-    """How many places each token knows of after some blocks, one map for each list of shifts."""
+    """How many places each token depends on after some blocks, one map for each list of shifts."""
     figure, (axes,) = panels(3.3 * len(blocks), 3.7, 1, len(blocks))
     facts = []
     for axis, shifts in zip(axes, blocks, strict=True):
@@ -71,7 +69,7 @@ def what_a_token_knows(side: int, window: int, blocks: Sequence[Sequence[int]]) 
 
 
 def mask_of_shifted_windows(side: int, window: int, shift: int) -> Picture:
-    """The rolled map in colours of where its places are from, and which keys each window's queries see."""
+    """The rolled map, coloured by where its places come from, and the mask of each window."""
     masks = shifted_mask(side, window, shift)
     figure, (axes,) = panels(2.3 * (len(masks) + 1), 2.9, 1, len(masks) + 1)
     wrapped = (np.arange(side) >= side - shift).astype(int)
@@ -96,10 +94,10 @@ def mask_of_shifted_windows(side: int, window: int, shift: int) -> Picture:
 
 
 def position_bias(layers: dict[str, Attention]) -> Picture:
-    """What attention adds to the scores of a key, by where the key lies seen from the query.
+    """The position bias of scores, by the key's place relative to the query: a row of heads for each layer.
 
-    Args:
-        layers: name → attention with a position bias, a row of images each, one image per head.
+    Raises:
+        ValueError: a layer has no position bias.
     """
     tables = {}
     for name, layer in layers.items():
@@ -107,7 +105,7 @@ def position_bias(layers: dict[str, Attention]) -> Picture:
             raise ValueError(f"{name} has no position bias: expected attention in windows; try a Swin's")
         table = layer.position_bias.table.weight.detach().cpu()
         reach = round(len(table) ** 0.5)
-        # The table goes by query minus key: turned round, it goes by where the key is.
+        # The table is indexed by query minus key. Flipped, it is indexed by key minus query.
         tables[name] = table.T.unflatten(1, (reach, reach)).flip(1, 2).numpy()
     heads = max(len(t) for t in tables.values())
     most = max(float(np.abs(t).max()) for t in tables.values())
@@ -132,7 +130,7 @@ def position_bias(layers: dict[str, Attention]) -> Picture:
 
 
 def _grid(axis: Axes, side: int, window: int, shift: int) -> None:
-    """The borders of the windows, and of the image."""
+    """Draw the borders of the windows and of the image."""
     for edge in {0, side, *range(shift, side, window)}:
         axis.axhline(edge, color="black", linewidth=1.4, clip_on=False)
         axis.axvline(edge, color="black", linewidth=1.4, clip_on=False)

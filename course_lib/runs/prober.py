@@ -15,12 +15,7 @@ from course_lib.runs.records import NO_PROBES, Values
 
 
 class Prober:
-    """Observes a model and measures single steps of its optimizer.
-
-    Args:
-        model: on its device.
-        inputs: the sequences or images to observe it on.
-    """
+    """Observes a model on fixed sequences or images, and measures single steps of its optimizer."""
 
     def __init__(self, model: GPT | ViT | Swin, inputs: Tensor) -> None:
         self.model, self.inputs = model, inputs

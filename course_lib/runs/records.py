@@ -84,12 +84,9 @@ def probed(records: Iterable[Record], quantity: str) -> tuple[npt.NDArray[np.int
 
 
 def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence[int]) -> "pd.DataFrame":
-    """Records as rows (step, layer, head, matrix, quantity, value), for pandas and seaborn.
+    """Records of one run as rows (step, layer, head, matrix, quantity, value), for pandas and seaborn.
 
-    Args:
-        records: of one run.
-        matrices: names of the matrices, in the order of the matrix quantities.
-        heads: number of heads of each layer.
+    `matrices` names the matrices in the order of their quantities; `heads` is each layer's number of heads.
     """
     rows: list[tuple[object, ...]] = []
     for r in records:

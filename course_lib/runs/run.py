@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROBE_SEQUENCES = 2
-"""Sequences or images that the probes look at, from the validation data, the same ones throughout a run."""
+"""Number of sequences or images of the validation data that the probes look at throughout a run."""
 
 _MODELS: dict[str, Callable[..., GPT | ViT | Swin]] = {
     "gpt": GPT,
@@ -52,7 +52,7 @@ _MODELS: dict[str, Callable[..., GPT | ViT | Swin]] = {
 
 
 class Evaluation(NamedTuple):
-    """How good a model is on the validation data."""
+    """Loss and accuracy of a model on the validation data."""
 
     loss: float
     """In nats."""
@@ -69,12 +69,11 @@ class Run:
     between steps; `changes` keeps what was set when.
 
     Args:
-        config: what the run is made of, most easily from `course_lib.preset`.
-        process_group: the processes that make the run together. Each of them makes its own `Run` of the same
-            config, and every step, snapshot and fork at the same time. Each trains on its share of
-            `config.batch`; all have the same weights and, but for rounding, the same records as one process
-            alone would. If `process_group.fsdp` spreads the weights, they also observe, evaluate, generate
-            and save at the same time.
+        config: defines the run; `course_lib.preset` makes one.
+        process_group: the processes that make the run together. Each makes its own `Run` of the same config,
+            and every step, snapshot and fork at the same time. Each trains on its share of `config.batch`.
+            All have the same weights and, up to rounding, the same records as a single process. If
+            `process_group.fsdp` shards the weights, they also observe, evaluate, generate and save together.
 
     Raises:
         ValueError: the task, the text or the device is not available, or the batch cannot be divided evenly.
@@ -85,7 +84,7 @@ class Run:
             raise ValueError(f"config is {config!r}: expected a RunConfig; try course_lib.preset('live')")
         self.config = config
         self.origin = config
-        """What the run began with; a fork's is its parent's, and `changes` tells what was set since."""
+        """The config at the start; a fork has its parent's, and `changes` says what was set since."""
         self.process_group = process_group
         process_group.local_batch_size(config.batch)
         self.device = process_group.device(config.device)
@@ -103,27 +102,27 @@ class Run:
         self._prober = Prober(self.model, probe_inputs)
         self.sites, self.matrices = self._prober.sites, self._prober.matrices
         self.reference_ranks = self._prober.reference_ranks
-        """What the rank of each layer's map is quoted against (`course_lib.probes.reference_rank`)."""
+        """Unit of the rank of each layer's map (`course_lib.probes.reference_rank`)."""
         self.settings = Settings(config.lr, config.warmup, config.tau, config.groups)
         self.optimizer = make_optimizer(config, self.model)
         self.updates = 0
         self.records: list[Record] = []
         self.changes: list[Change] = []
         self.observation: Observation | None = None
-        """What the last probe saw, attention maps included (records keep the numbers only)."""
+        """The last probe, with the attention maps, which records do not keep."""
 
     # --- stepping -------------------------------------------------------------------------------
 
     @cached_property
     def _trained(self) -> nn.Module:
         """The model, with its gradients averaged over the processes."""
-        # Made at the first step, so that building a run waits for no other process.
-        # Uniform attention leaves W_q and W_k without a gradient.
+        # This happens at the first step, so that building a run waits for no other process.
+        # Under uniform attention W_q and W_k have no gradient.
         return self.process_group.replicate(self.model, unused=self.config.attention == "uniform")
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made and the last record is written."""
+        """True if all steps are made and the last record is written."""
         return bool(self.records) and self.records[-1].step >= self.config.steps
 
     def __iter__(self) -> Iterator[Record]:
@@ -131,9 +130,9 @@ class Run:
             yield self.step()
 
     def step(self) -> Record:
-        """Make one update and record it; after the last update, record where the run has ended.
+        """Make one update and record it. After the last update, record the final state instead.
 
-        Ctrl-C takes effect after the step, so that an interrupted run is whole and can go on.
+        Ctrl-C takes effect after the step, so that an interrupted run can continue.
 
         Raises:
             ValueError: the run is finished.
@@ -191,7 +190,7 @@ class Run:
     def _loss_and_accuracy(
         self, batch: tuple[Tensor, Tensor], model: nn.Module
     ) -> tuple[Tensor, Tensor | None]:
-        """Loss of a batch and, for images, the share that the model classifies rightly."""
+        """Loss of a batch and, for images, the share of right answers."""
         inputs, targets = self.to_device(batch)
         logits = model(inputs)
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
@@ -242,7 +241,7 @@ class Run:
         self._change("tau", check_tau(value))
 
     def set_group(self, group: str, settings: GroupSettings) -> None:
-        """Give a parameter group settings of its own from the next step on; {} takes them back."""
+        """Give a parameter group its own settings from the next step on; {} removes them."""
         groups = {**self.settings.groups, group: settings.copy()}
         check_groups(groups, self.config.steps, self.config.optimizer)
         self._change("groups", groups)
@@ -294,13 +293,12 @@ class Run:
 
     @property
     def rank_unit(self) -> str:
-        """What ranks are quoted as multiples of, in a word: uniform attention's where it is causal."""
+        """Word for the unit of ranks: uniform attention's rank if attention is causal."""
         return "uniform" if self.sites[0].causal else "reference"
 
     def verdict(self) -> Verdict:
-        """What became of the run so far (see `course_lib.runs.verdict`)."""
-        ranks = self.reference_ranks
-        verdict = judge(self.records, self.task.reference, ranks, finished=self.finished)
+        """The outcome of the run so far (see `course_lib.runs.verdict`)."""
+        verdict = judge(self.records, self.task.reference, self.reference_ranks, finished=self.finished)
         return replace(verdict, rank_unit=self.rank_unit)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -323,26 +321,21 @@ class Run:
         if not prompt:
             raise ValueError("prompt is '': expected at least one character")
         ids = self.task.corpus.encode(prompt)[None].to(self.device)
-        context = self.config.context
-        ids = generate(self.model, ids, length, context=context, temperature=temperature)
-        return self.task.corpus.decode(ids[0])
+        written = generate(self.model, ids, length, context=self.config.context, temperature=temperature)
+        return self.task.corpus.decode(written[0])
 
     # --- keeping --------------------------------------------------------------------------------
 
     def snapshot(self, copy: Callable[[dict[str, Tensor]], dict[str, Tensor]] = copies) -> Snapshot:
-        """The run as it is now, to come back to.
+        """Keep the run as it is now, with its tensors copied by `copy`.
 
         It holds whole tensors: with AdamW's moments, three times the weights. A sharded run (FSDP2) gathers
-        them one by one in the memory of the host. Every process ends with all of them, so all have to call
-        this.
-
-        Args:
-            copy: makes the copies that are kept of the run's own tensors.
+        them one by one in the host memory of every process, so all processes have to call this.
         """
         return checkpoint.take(self, copy)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot of this run; its future then repeats bit for bit.
+        """Go back to a snapshot of this run. Its further steps then repeat bit for bit.
 
         Raises:
             ValueError: the snapshot is of another model, seed or text; the run is left as it is.
@@ -351,10 +344,10 @@ class Run:
         checkpoint.put_back(self, snapshot)
 
     def fork(self, **overrides: Any) -> "Run":
-        """A second run that shares this one's past, with the given config fields changed from here on.
+        """Copy the run, with the given config fields changed from here on.
 
-        With nothing changed it repeats this run bit for bit. AdamW and AdamW² take over each other's moments.
-        A model with the same parameters can take over too, such as uniform attention from softmax.
+        Without changes it repeats this run bit for bit. AdamW and AdamW² take over each other's moments.
+        The model can change if the parameters stay the same, for example from softmax to uniform attention.
 
         Raises:
             ValueError: a model with these fields has other parameters, or `steps` is less than are made.
@@ -370,10 +363,10 @@ class Run:
         return other
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a file, at once or not at all; no pickle.
+        """Write the run to a file, whole or not at all, without pickle.
 
-        If there are many processes, the first one writes. A sharded run (FSDP2) is gathered for it, so all
-        have to call this. The file is the same for any number of processes.
+        The first process writes. A sharded run (FSDP2) is gathered for it, so all processes have to call
+        this. The file is the same for any number of processes.
         """
         if self.process_group.is_main or self.process_group.sharded:
             snapshot = self.snapshot()
@@ -384,9 +377,9 @@ class Run:
     def load(
         cls, path: str | Path, *, device: str | None = None, process_group: ProcessGroup = SINGLE_PROCESS
     ) -> "Run":
-        """A run from a file, ready to go on from where it was saved, on `device` if one is given.
+        """Load a run from a file, to continue where it was saved, on `device` if one is given.
 
-        It may go on in more or fewer processes than it was saved by, sharded or not.
+        It may continue in more or fewer processes, sharded or not.
 
         Raises:
             ValueError: the file is truncated, altered or no saved run, or its text has changed.

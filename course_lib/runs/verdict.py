@@ -93,13 +93,13 @@ class Verdict:
 def judge(
     records: Sequence[Record], reference: Baseline, ranks: Sequence[float], *, finished: bool
 ) -> Verdict:
-    """Apply the rule above.
+    """Apply the rule above to all records of a run so far.
 
     Args:
-        records: of one run, from its first step on.
+        records: from the first step on.
         reference: the line that the run has to pass to count as learned.
         ranks: reference rank of each layer's map.
-        finished: whether the run has made all its steps.
+        finished: True if the run has made all its steps.
 
     Raises:
         ValueError: there is no record yet.

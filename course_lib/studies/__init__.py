@@ -1,4 +1,4 @@
-"""What is asked of many runs: arms compared, crashes rescued, groups operated on, alarms, links followed."""
+"""Studies of many runs: arms, rescues, surgery on parameter groups, alarms, links followed."""
 
 from course_lib.studies.compare_arms import ArmResult, compare
 from course_lib.studies.rescue import Cure, Rescue, Trial

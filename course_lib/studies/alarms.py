@@ -1,8 +1,7 @@
 """Early warning: which probe raises an alarm first, and which one keeps still in runs that learn?
 
-All of it is read from records, after the fact. A probe raises its alarm when it first passes a threshold.
-The thresholds are ours, to be moved: an alarm is worth something only if it comes before the loss tells, and
-does not come in runs that learn.
+Alarms are read from records after a run. A probe raises its alarm when it first passes a threshold, which the
+reader can move. An alarm is useful if it comes before the loss stalls and keeps still in runs that learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,23 +18,23 @@ from course_lib.runs.run import Run
 from course_lib.runs.verdict import WINDOW
 
 STALL_MARGIN = 0.1
-"""Nats that the loss of a stalled run may still fall by."""
+"""Nats by which the loss of a stalled run may still fall."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a probe's alarm looks at, and when it goes off."""
+    """The alarm of a probe."""
 
     label: str
-    """How a plot and a slider call it."""
+    """Name in plots and beside sliders."""
     threshold: float
-    """The one that it has unless told otherwise."""
+    """Default threshold."""
     range: tuple[float, float]
-    """The thresholds that make sense."""
+    """Range of a slider of thresholds."""
     above: bool = True
-    """Whether it goes off above its threshold, or below."""
+    """True if it goes off above its threshold, False if below."""
     relative: bool = False
-    """Whether it looks at a multiple of the first value."""
+    """True if the threshold is a multiple of the first value."""
 
 
 ALARMS = {
@@ -50,12 +49,11 @@ ALARMS = {
 
 
 def signals(run: Run) -> pd.DataFrame:
-    """What alarms look at, one row per step; NaN where a step was not probed.
+    """The values that alarms watch, one row per step; NaN where a step was not probed.
 
-    Columns: `loss` (nats); `rho_applied`, the largest ρ of any W_q or W_k in the step that is made next;
-    `sigma`, the largest σ₁(W_qᵀW_k); `score`, the largest score; `sec`, the largest SEC; `entropy` of the
-    sharpest layer, and that layer's `rank` as a multiple of its reference (uniform attention's where
-    attention is causal); `lowest_rank`, that of the layer where it is lowest.
+    Columns: `loss` (nats); `rho_applied`, the largest ρ of any W_q or W_k in the next step; `sigma`, the
+    largest σ₁(W_qᵀW_k); `score`, the largest score; `sec`, the largest SEC; `entropy` of the sharpest layer,
+    and that layer's `rank` as a multiple of its reference; `lowest_rank`, the lowest rank of a layer.
     """
     table = pd.DataFrame({"loss": losses(run.records)})
     table.index = pd.Index([record.step for record in run.records], name="step")
@@ -83,15 +81,15 @@ def signals(run: Run) -> pd.DataFrame:
 def first_alarms(table: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> "pd.Series[int]":
     """The step at which each alarm first goes off, missing if it never does.
 
-    ρ is that of a step about to be made, all else is seen before it; so that ρ does not win by that alone,
-    its alarm counts from the next step on.
+    The other signals of a row are seen before the step, ρ is that of the step itself. Its alarm therefore
+    counts from the next step on.
 
     Args:
-        table: of `signals`.
-        thresholds: column → threshold, where it is not that of `ALARMS`.
+        table: from `signals`.
+        thresholds: column → threshold, where it differs from `ALARMS`.
 
     Raises:
-        ValueError: a threshold for what is no alarm, or one that is no positive number.
+        ValueError: a threshold has no alarm, or is no positive number.
     """
     own = thresholds or {}
     for name, value in own.items():
@@ -113,7 +111,7 @@ def stall_step(
 ) -> int:
     """The first step from which the loss, a mean over `window` steps, never again falls by `margin`.
 
-    It takes hindsight: only a run's end tells that its loss did not fall any more.
+    This takes hindsight: only a finished run shows that its loss did not fall again.
     """
     values = np.asarray(curve, dtype=np.float64)
     if not len(values):
@@ -126,37 +124,24 @@ def stall_step(
 
 
 def signals_of(runs: Mapping[tuple[str, int], Run]) -> pd.DataFrame:
-    """The signals of many runs in one table, a row per probed step, as `warnings_of` reads it.
+    """The signals of many runs, given as (arm, seed) → run, in one table with a row per probed step.
 
-    Beside the columns of `signals`: arm, seed, `learnt`, and `stall`, the step at which the loss stalled
-    (`stall_step`), missing for a run that has learnt.
-
-    Args:
-        runs: (arm, seed) → run, judged as it is now.
+    Its further columns are arm, seed, `learnt`, as the run is judged now, and `stall`, the step at which the
+    loss stalled (`stall_step`), missing for a run that has learnt.
     """
-    return pd.concat(
-        [
-            signals(run).dropna(subset="score").reset_index().assign(arm=arm, seed=seed, **_outcome(run))
-            for (arm, seed), run in runs.items()
-        ],
-        ignore_index=True,
-    )
-
-
-def _outcome(run: Run) -> dict[str, bool | float]:
-    learnt = run.verdict().learnt
-    return {"learnt": learnt, "stall": np.nan if learnt else stall_step(losses(run.records))}
+    tables = []
+    for (arm, seed), run in runs.items():
+        learnt = run.verdict().learnt
+        stall = np.nan if learnt else stall_step(losses(run.records))
+        table = signals(run).dropna(subset="score").reset_index()
+        tables.append(table.assign(arm=arm, seed=seed, learnt=learnt, stall=stall))
+    return pd.concat(tables, ignore_index=True)
 
 
 def warnings_of(table: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """One row per run: whether it has learnt, when its loss stalled, and when each alarm first went off.
+    """When the loss of each run of a table of `signals_of` stalled, and when its alarms first went off.
 
-    Args:
-        table: of `signals_of`.
-        thresholds: see `first_alarms`.
-
-    Returns:
-        Columns arm, seed, learnt, stall, and one per alarm.
+    There is one row per run, with the columns arm, seed, learnt, stall, and one per alarm (`first_alarms`).
     """
     rows = []
     for (arm, seed), run in table.groupby(["arm", "seed"], sort=False):
@@ -168,11 +153,11 @@ def warnings_of(table: pd.DataFrame, thresholds: Mapping[str, float] | None = No
 
 
 def track_record(warnings: pd.DataFrame) -> pd.DataFrame:
-    """What each alarm is worth, one row per alarm, from a table of `warnings_of`.
+    """How reliable each alarm is, one row per alarm, from a table of `warnings_of`.
 
     Columns: `caught`, the share of failed runs in which it went off before the loss stalled; `false alarms`,
-    the share of the runs that learnt in which it went off; `step`, the median over failed runs in which it
-    did; `lead`, the median of the steps from there to the stall.
+    the share of the runs that learnt in which it went off; `step`, the median over the failed runs in which
+    it went off; `lead`, the median number of steps from there to the stall.
     """
     failed, learnt = warnings[~warnings["learnt"]], warnings[warnings["learnt"]]
     rows = {}
@@ -188,10 +173,6 @@ def track_record(warnings: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_reliable(record: pd.DataFrame) -> pd.DataFrame:
-    """Of the alarms that catch every failed run and disturb none that learns, those that come first.
-
-    Args:
-        record: of `track_record`.
-    """
+    """Rows of `track_record` of the earliest alarms that catch every failed run, without a false alarm."""
     good = record[(record["caught"] == 1) & (record["false alarms"] == 0)]
     return good[good["step"] == good["step"].min()]

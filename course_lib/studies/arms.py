@@ -1,4 +1,4 @@
-"""Arms: what is changed of a run to compare it with others, under one name, label and colour throughout."""
+"""Arms: variants of a run to compare, each with one name, label and colour throughout the course."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ COLOURS = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
     *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
 )
-"""Seaborn's palette "colorblind", which no study has to import."""
+"""Seaborn's palette "colorblind", written out so that no study imports seaborn."""
 OTHER_COLOUR = "#444444"
-"""Arms without a colour of their own."""
+"""Colour of the other arms."""
 WARMUP = 100
-"""Steps of the arms with warmup, unless told otherwise."""
+"""Default warmup of the arms that have one, in steps."""
 TAU = 0.05
 """τ of the arms, unless told otherwise."""
 
@@ -25,7 +25,7 @@ _OUTSIDE = tuple(group for group in GROUPS if group not in BLOCK_GROUPS)
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train, and how tables and charts show it."""
+    """One way to train, with its names and style in tables and charts."""
 
     name: str
     """The key in commands and records."""
@@ -33,29 +33,24 @@ class Arm:
     """The name in legends."""
     colour: str
     changes: Mapping[str, Any] | None
-    """Fields of a `RunConfig`; AdamW without warmup is changed in nothing. A `warmup` other than 0 stands for
-    the number of steps that the comparison asks for. None: a schedule that an experiment takes from another
-    run."""
+    """Fields of a `RunConfig` that differ from AdamW without warmup. A `warmup` other than 0 stands for the
+    number of steps that the comparison asks for. None: an experiment takes the schedule from another run."""
     treatment: str = ""
-    """The name in tables of controls, where what is warmed up is what differs; the label if left out."""
+    """The name in tables of controls, which says what is warmed up; the label if left out."""
     relative_of: str | None = None
-    """The arm that this one is a variant of: charts of lines draw it in that arm's colour, dashed."""
+    """The arm that this one is a variant of. Charts of lines draw it in that arm's colour, dashed."""
     dash: str = "-"
     """The line style of matplotlib."""
 
     @property
     def line_colour(self) -> str:
-        """The colour where dashes tell an arm from its relatives."""
+        """The colour of the arm's lines, shared with its relatives."""
         return ARMS[self.relative_of or self.name].colour
 
     def apply(self, base: RunConfig, warmup: int = WARMUP) -> RunConfig:
-        """`base` with the arm's optimizer, warmup and other changes.
+        """Apply the arm's optimizer, warmup (in steps) and other changes to `base`.
 
-        Groups keep what `base` gives them of their own, but a τ only under AdamW².
-
-        Args:
-            base: what the arms of a comparison share.
-            warmup: steps of those groups that the arm warms up.
+        Groups keep their settings in `base`, but a τ only under AdamW².
 
         Raises:
             ValueError: a warmup longer than the run, or an arm whose schedule an experiment makes.
@@ -137,7 +132,7 @@ def arm_config(base: RunConfig, arm: str, warmup: int = WARMUP) -> RunConfig:
 
 
 def arm_of(config: RunConfig) -> str:
-    """The name of the arm that a config is like, by its optimizer and by what it warms up."""
+    """The name of the arm whose optimizer and warmup a config has."""
     if config.optimizer == "adamw2" and config.tau is not None:
         return "adamw2-warmup" if config.warmup else "adamw2"
     if not config.warmup:

@@ -1,4 +1,4 @@
-"""Follow a run link by link: from what attention reads to its gradient, its update, its spectrum, its map."""
+"""Follow the links of the circle through a run: tokens, gradient, update, spectrum, attention map."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,10 @@ from course_lib.probes.spectrum import split_head_rows
 from course_lib.runs import Run, RunConfig
 
 DENSE = 60
-"""Steps at the start that are all looked at; later ones every `EVERY`."""
+"""The first steps are all measured; later ones every `EVERY`."""
 EVERY = 10
 SEQUENCES = 4
-"""Of the batch, whose attention maps are measured."""
+"""Number of sequences of a batch whose attention maps are measured."""
 
 LINKS = {
     "tokens": "effective rank of X",
@@ -38,12 +38,12 @@ LINKS = {
     "product": "effective rank of W_qᵀW_k",
     "entropy": "entropy H",
 }
-"""The links of the circle, in order: what a table of `follow` calls them, and how an axis does."""
+"""The links of the circle, in order: column of a table of `follow` → name of an axis."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """A run that was looked at link by link."""
+    """A run and the measurements of its links."""
 
     run: Run
     table: pd.DataFrame
@@ -51,11 +51,11 @@ class Followed:
     gradient; `sigma`, σ₁(W_qᵀW_k); `rank` of the map (× uniform's); `floor`, the least entropy that the
     scores' range admits, and `sigma_floor`, the least that σ₁ does; `loss` in nats."""
     spectra: npt.NDArray[np.float32]
-    """Singular values of W_qᵀW_k: (steps looked at, layers, heads, head_dim)."""
+    """Singular values of W_qᵀW_k: (measured steps, layers, heads, head_dim)."""
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:
-        """The steps that were looked at."""
+        """The measured steps."""
         return self.table.index.get_level_values("step").unique().to_numpy()
 
     def of(self, layer: int) -> pd.DataFrame:
@@ -64,14 +64,9 @@ class Followed:
 
 
 def follow(config: RunConfig, label: str = "training", until: int | None = None) -> Followed:
-    """Train a run (or its steps before `until`), measuring every link of the circle on the way.
+    """Train a run, or its steps before `until`, and measure every link of the circle before the steps.
 
-    The gradients are those of the batch that the step is made with.
-
-    Args:
-        config: of a GPT with softmax attention and without QK-norm.
-        label: for the progress bar.
-        until: None for the whole run, whose last look is before its last step.
+    Gradients are those of the step's batch. The model must be a GPT with softmax attention, without QK-norm.
     """
     run = Run(config)
     steps = config.steps if until is None else min(until, config.steps)
@@ -116,7 +111,7 @@ def _rank(matrices: Tensor) -> float:
 
 @torch.no_grad()
 def _seen(look: AttentionGradient, run: Run, spectrum: Tensor) -> dict[str, float]:
-    """What is there before the step."""
+    """Measure the links before a step."""
     layer, x = look.attention, look.tokens[:SEQUENCES]
     logits, weights = layer.attention(*layer.queries_and_keys(x))
     visible = torch.ones(logits.shape[-2:], dtype=torch.bool, device=x.device).tril()
@@ -136,7 +131,7 @@ def _seen(look: AttentionGradient, run: Run, spectrum: Tensor) -> dict[str, floa
 
 
 def _moved(look: AttentionGradient, before: Tensor, run: Run, lr: float) -> dict[str, float]:
-    """What the step made of the gradient: head by head, as W_qᵀW_k sees it."""
+    """Effective ranks, per head, of W_q's gradient and of the update made from it."""
     weight = look.attention.w_q.weight
     assert weight.grad is not None
     update = (before * (1 - lr * run.config.weight_decay) - weight.detach()) / lr
@@ -145,7 +140,7 @@ def _moved(look: AttentionGradient, before: Tensor, run: Run, lr: float) -> dict
 
 
 def half_lost(followed: Followed, layer: int) -> "pd.Series[Any]":
-    """Per link, the first step looked at where it is below half of its first value; missing if never."""
+    """Per link, the first measured step where it is below half of its first value; missing if never."""
     table = followed.of(layer)[list(LINKS)]
     below = table < table.iloc[0] / 2
     return pd.Series({LINKS[name]: (below[name].idxmax() if below[name].any() else None) for name in LINKS})
@@ -153,10 +148,9 @@ def half_lost(followed: Followed, layer: int) -> "pd.Series[Any]":
 
 @torch.no_grad()
 def weight_path(config: RunConfig, steps: int) -> Tensor:
-    """W_q and W_k of every layer of a GPT, before a run's first step and after each of so many.
+    """W_q and W_k of every layer of a GPT before a run's first step and after each further one.
 
-    Returns:
-        (steps + 1, matrices, d_model, d_model), W_q and W_k of layer 1 first.
+    They are (steps + 1, matrices, d_model, d_model), with W_q and W_k of layer 1 first.
     """
     run = Run(config)
     chosen: list[Tensor] = [p for name, p in run.matrices.items() if "w_q" in name or "w_k" in name]

@@ -1,7 +1,7 @@
 """Train arms one after the other, from the same weights on the same batches."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from time import perf_counter
 from typing import Any
@@ -14,7 +14,7 @@ from course_lib.studies.arms import DEFAULT_ARMS, WARMUP, arm_config
 
 @dataclass
 class ArmResult:
-    """An arm that was trained, to its end or to where it was interrupted."""
+    """An arm that was trained, to its end or until it was interrupted."""
 
     arm: str
     run: Run
@@ -25,9 +25,7 @@ class ArmResult:
         verdict = self.run.verdict()
         last = self.run.records[-1]
         val_loss = last.val_loss
-        reference: dict[str, Any] = {"name": verdict.reference.name, "loss": verdict.reference.loss}
-        if verdict.reference.accuracy is not None:
-            reference["accuracy"] = verdict.reference.accuracy
+        reference = {name: value for name, value in asdict(verdict.reference).items() if value is not None}
         return {
             "arm": self.arm,
             # JSON has no NaN; the verdict tells that the run diverged.
@@ -52,17 +50,17 @@ def compare(
     warmup: int = WARMUP,
     each_step: Callable[[str, Run, Record], None] | None = None,
 ) -> Iterator[ArmResult]:
-    """Train the arms one after the other from the same weights on the same batches.
+    """Train arms one after the other from the same weights on the same batches.
 
     Args:
-        base: what the arms share.
+        base: the config that the arms change.
         arms: names from `course_lib.studies.arms.ARMS`.
-        warmup: steps, of the arms that have a warmup.
+        warmup: steps of warmup of the arms that have one.
         each_step: called with (arm, run, record) after every step, to show progress.
 
     Yields:
-        Each arm's result when it is trained. On Ctrl-C the arm at work is yielded as far as it came, and
-        then the KeyboardInterrupt goes on.
+        Each arm's result when it is trained. On Ctrl-C the current arm is yielded unfinished, and then the
+        KeyboardInterrupt is raised again.
     """
     configs = {arm: arm_config(base, arm, warmup) for arm in arms}
     for arm, config in configs.items():

@@ -6,7 +6,7 @@ from course_lib.models import BLOCK_GROUPS
 from course_lib.runs.config import RunConfig
 
 PARTS = {"qk": "W_q, W_k", "vo": "W_v, W_o", "mlp": "MLPs", "outside": "embeddings, head"}
-"""Parts of a model that a bound may cover, and how charts call them; the first three are the default."""
+"""Part of a model that a bound may cover → its name in charts. The first three are the default."""
 PART_GROUPS = {"qk": ("qk",), "vo": ("vo",), "mlp": ("mlp",), "outside": ("embedding", "head")}
 
 
@@ -21,5 +21,5 @@ def bounded_parts(config: RunConfig) -> dict[str, bool]:
 
 
 def coverage_name(parts: Iterable[str]) -> str:
-    """What is bounded, in words: "W_q, W_k + MLPs"."""
+    """Name the parts that are bounded: "W_q, W_k + MLPs"."""
     return " + ".join(PARTS[part] for part in parts) or "nothing"

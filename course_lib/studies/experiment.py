@@ -1,4 +1,4 @@
-"""Train a run in a cell, with a bar that shows how far it is, and read what became of it."""
+"""Train a run in a notebook's cell with a progress bar, and tabulate its outcome."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from course_lib.studies.alarms import signals
 from course_lib.studies.arms import LABELS
 
 LAST = 20
-"""Steps whose mean loss counts as the loss at the end."""
+"""Number of last steps whose mean loss counts as the final loss."""
 
 
 def train(config: RunConfig, label: str = "training", until: int | None = None) -> Run:
-    """Make the steps of a run, or those before step `until`; a progress bar shows while it lasts."""
+    """Make the steps of a run, or those before step `until`, with a progress bar."""
     run = Run(config)
     steps = config.steps + 1 if until is None else min(until, config.steps + 1)
     for _ in tqdm(islice(run, steps), total=steps, desc=label, leave=False):
@@ -28,7 +28,7 @@ def train(config: RunConfig, label: str = "training", until: int | None = None) 
 
 
 def verdicts(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """What became of runs, one row each (arms by their labels); entropy and rank of each layer in order."""
+    """The verdicts of runs, one row each, with entropy and rank of each layer. Arms have their labels."""
     rows = {}
     for name, run in runs.items():
         verdict = run.verdict()
@@ -66,13 +66,12 @@ def end_loss(history: pd.DataFrame) -> float:
 
 
 def examples(run: Run, images: int = 5) -> tuple[Tensor, list[str]]:
-    """Test images of as many classes, as the run's model takes them, and the names of their classes.
+    """Test images of different classes, and the names of their classes.
 
-    Returns:
-        (images, channels, side, side) on the run's device; names.
+    The images are (images, channels, side, side) on the run's device, scaled for its model.
     """
     inputs, labels = run.task.batch(0, 200, "validation")
-    # The last image of each class: those at the front are what the probes look at.
+    # Take the last image of each class, since the probes look at the first ones.
     places = {int(label): i for i, label in enumerate(labels)}
     chosen = [places[c] for c in sorted(places)][:: max(1, len(places) // images)][:images]
     batch, _ = run.to_device((inputs[chosen], labels[chosen]))

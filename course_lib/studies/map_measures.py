@@ -1,4 +1,4 @@
-"""Numbers that say where attention looks: entropy beside rank, favourites, what pictures share."""
+"""Measures of where attention looks: entropy and rank, favourite keys, overlap between pictures."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def map_place(attention: Tensor) -> tuple[float, float]:
 
 
 def ranks_apart(places: Sequence[tuple[float, float]]) -> bool:
-    """Whether (entropy, rank) pairs are equally sharp, with ranks far apart on both sides of uniform's."""
+    """True if (entropy, rank) pairs are equally sharp, with ranks far apart on both sides of uniform's."""
     if len(places) < 2:
         return False
     h, ranks = zip(*places, strict=True)
@@ -33,23 +33,20 @@ def ranks_apart(places: Sequence[tuple[float, float]]) -> bool:
 
 
 def looked_at(attention: Tensor) -> Tensor:
-    """How much of all attention each token gets: (images, heads, queries, keys) → (images, keys), sum 1.
-
-    The mean over heads and queries of the weights; 1/keys for each token if attention is uniform.
-    """
+    """Each token's share of attention, mean over heads and queries: (…, heads, queries, keys) → (…, keys)."""
     return attention.mean((1, 2))
 
 
 def favourites(attention: Tensor) -> float:
-    """Number of keys that are the favourite of any query, mean over images and heads."""
+    """Number of keys with the largest weight of some query, mean over images and heads."""
     chosen = attention.argmax(-1).flatten(0, 1)
     return float(np.mean([len(head.unique()) for head in chosen]))
 
 
 def same_for_all(attention: Tensor) -> float:
-    """How alike the maps of different images are: 1 if attention never looks at what is in the picture.
+    """Overlap Σ min(a, b) of two images' shares of attention, mean over pairs of images.
 
-    The overlap Σ min(a, b) of what two images' tokens get of all attention, mean over pairs of images.
+    It is 1 if attention does not depend on the picture.
     """
     shares = looked_at(attention)
     pairs = torch.combinations(torch.arange(len(shares)))

@@ -1,13 +1,11 @@
 """Rescue: how late can a crashing run still be cured?
 
-The run is trained once to see that it crashes. Then it is forked at one step after another, the cure is
-applied there, and the fork is trained to the end; whether it has learnt by then, the rule of
-`course_lib.runs.verdict` says. Doubling, then bisection, look for the last step at which the cure still
-comes in time.
+The run is trained once to see that it crashes. Then it is forked at one step after another, cured there, and
+trained to the end. The rule of `course_lib.runs.verdict` says whether the fork has learnt. Doubling, then
+bisection, find the last step at which the cure still saves the run.
 
-Outcomes need not be in order: a cure may fail at step 30 and work at step 40. The search alone cannot see
-that, it goes where it expects the border. `first_tries` spread over the run can, and `ordered` says what
-they saw.
+Outcomes may be out of order: a cure may fail at step 30 and work at step 40. The search alone misses this,
+since it tries steps near the border only. `first_tries` spread over the run can find it (see `ordered`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,12 +29,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEMORY = 64e6
-"""Bytes of snapshots that a search keeps at most, unless told otherwise."""
+"""Default limit of a search's snapshots, in bytes."""
 
 
 @dataclass(frozen=True)
 class Cure:
-    """What is changed in mid-run. As given it changes nothing, and a fork repeats the crash bit for bit.
+    """A change during a run. The default changes nothing, so that a fork repeats the crash bit for bit.
 
     Raises:
         ValueError: a value out of range, or a group without matrices to bound.
@@ -45,13 +43,13 @@ class Cure:
     tau: float | None = None
     """Bound the steps of the groups: AdamW goes on as AdamW² with this τ, its moments carried over."""
     groups: tuple[str, ...] = BLOCK_GROUPS
-    """What the bound covers."""
+    """Groups that the bound covers."""
     lr_factor: float = 1.0
     """Multiplies the learning rate from the switch to the end."""
     warmup: int = 0
     """Steps of a linear warmup that begins at the switch."""
     put_back: tuple[str, ...] = ()
-    """Groups whose weights go back to what they were before the first step, their moments forgotten."""
+    """Groups whose weights return to their values before the first step, without their moments."""
 
     def __post_init__(self) -> None:
         check_tau(self.tau)
@@ -76,12 +74,10 @@ class Cure:
         return " and ".join(parts) or "no cure"
 
     def apply(self, run: Run, *, more_time: bool = False, **overrides: Any) -> Run:
-        """A fork of `run`, cured from here on; the run itself stays as it is.
+        """Return a fork of `run`, cured from here on. The run itself stays as it is.
 
-        Args:
-            more_time: let the fork make as many steps as a whole run, along the whole schedule anew,
-                instead of those that are left. Tells a run that is beyond help from one that is late.
-            overrides: further config fields of the fork.
+        With `more_time` the fork repeats the whole schedule, with as many steps as a whole run. This shows
+        whether the run is beyond help or only late. `overrides` are further config fields of the fork.
         """
         if self.tau is not None:
             overrides |= {"optimizer": "adamw2", **self._bound(run)}
@@ -122,7 +118,7 @@ class Cure:
 
 @dataclass(frozen=True)
 class NamedCure:
-    """A cure of the course's records: its name in charts, and whether its forks get a whole run's steps."""
+    """A cure in the course's records, its name in charts, and `more_time` (see `Cure.apply`)."""
 
     label: str
     cure: Cure
@@ -144,7 +140,7 @@ class Trial:
     """One fork of the crashing run, trained to its end."""
 
     step: int
-    """When the cure was applied: after so many updates."""
+    """Number of updates before the cure."""
     saved: bool
     """Whether the fork has learnt by its end."""
     loss: float
@@ -155,8 +151,8 @@ class Trial:
 class Rescue:
     """A search for the last step at which a cure saves a crashing run.
 
-    Iterating makes the steps of all its runs, one at a time, and yields their records, so that it can be
-    shown, stopped and gone on with between any two steps, also from a thread:
+    Iterating makes the steps of all its runs, one at a time, and yields their records. The search can be
+    shown, stopped and continued between any two steps, also from a thread:
 
         search = Rescue(preset("copy"), Cure(tau=0.05))
         for record in search:
@@ -165,14 +161,14 @@ class Rescue:
         print(search)
 
     Args:
-        start: the config of a run that crashes; or such a `Run`, with `snapshots` of it.
-        cure: what is changed at the switch.
+        start: the config of a run that crashes, or such a `Run` with `snapshots` of it.
+        cure: the change to try.
         first_tries: steps to try before the search, to see whether outcomes are in order.
-        resolution: search until the border is known to so many steps.
+        resolution: precision of the border, in steps.
         more_time: every fork makes as many steps as a whole run (see `Cure.apply`).
-        snapshots: of a run that is given; those of other settings (before a fork) are left out. If its
-            settings were changed by hand, only the kept moments can be tried.
-        memory: bytes of snapshots to keep at most; what lies between two of them is trained again.
+        snapshots: moments of a given run; those with other settings (before a fork) are left out. If its
+            settings were changed by hand, the search can only try these moments.
+        memory: largest size of all kept snapshots in bytes; steps between them are made again.
 
     Raises:
         ValueError: a step out of range, or a run without snapshots.
@@ -194,13 +190,13 @@ class Rescue:
         self.resolution = checks.count("resolution", resolution)
         self.more_time = more_time
         self.run: Run = start.fork() if isinstance(start, Run) else Run(start)
-        """The run at work: the one that crashes, or the fork of the present trial."""
+        """The run in training: the one that crashes, or the fork of the present trial."""
         self.trying: int | None = None
         """The step of the present trial; None while the run that crashes is trained."""
         self.crash: Verdict | None = None
-        """What becomes of the run without the cure, once it is known."""
+        """The verdict on the run without the cure, once it is known."""
         self.trials: list[Trial] = []
-        """In the order in which they were made."""
+        """All trials so far, in their order."""
         self.finished = False
         self._kept = _Kept(memory)
         self._steps: Sequence[int] = range(self.config.steps)
@@ -222,7 +218,7 @@ class Rescue:
         return self._work
 
     def finish(self) -> "Rescue":
-        """Make all steps that are left; for a script, or a notebook's cell."""
+        """Make all steps that are left."""
         for _ in self:
             pass
         return self
@@ -236,13 +232,13 @@ class Rescue:
 
     @property
     def first_lost(self) -> int | None:
-        """The first step tried after `last_saved` from which it did not; None if there is none."""
+        """The first step tried after `last_saved` from which the cure failed; None if there is none."""
         after = -1 if self.last_saved is None else self.last_saved
         return min((t.step for t in self.trials if not t.saved and t.step > after), default=None)
 
     @property
     def ordered(self) -> bool:
-        """Whether every trial that was saved came earlier than every one that was lost."""
+        """True if every saved trial came earlier than every lost one."""
         first_lost = min((t.step for t in self.trials if not t.saved), default=inf)
         return self.last_saved is None or self.last_saved < first_lost
 
@@ -297,9 +293,9 @@ class Rescue:
         self.finished = True
 
     def _next(self) -> int | None:
-        """Twice the last step saved, as long as none is lost, then halfway to the first lost; None if near.
+        """Double the last saved step until a trial is lost, then bisect; None if the border is known.
 
-        Runs crash early: doubling finds a border at step 3 in five trials of any run.
+        Runs crash early, and doubling finds a border at step 3 in five trials for runs of any length.
         """
         saved, lost = self.last_saved, self.first_lost
         if saved is None:
@@ -317,7 +313,7 @@ class Rescue:
         self.run = self._kept.latest(step)
         while self.run.updates < step:
             yield self.run.step()
-        # The verdict looks at the last probe alone; a run's last record always has one.
+        # The verdict needs only the last probe, which a run's last record always has.
         every = {"probe_every": 2 * self.config.steps} if self.config.probe_every else {}
         self.run = self.cure.apply(self.run, more_time=self.more_time, **every)
         yield from self.run
@@ -333,7 +329,7 @@ class Rescue:
 
 
 class _Kept:
-    """Snapshots of one run within a limit of memory: when it is reached, every other one is dropped."""
+    """Snapshots of one run within a limit of memory. At the limit, every other one is dropped."""
 
     def __init__(self, memory: float) -> None:
         self.memory = memory
@@ -344,7 +340,7 @@ class _Kept:
         self.snapshots[snapshot.updates] = snapshot
 
     def offer(self, run: Run) -> None:
-        """Keep the run as it is now, if its step is one of those that are kept."""
+        """Keep the run as it is now, if its step is to be kept."""
         if run.updates % self.every:
             return
         self.add(run.snapshot())
@@ -353,7 +349,7 @@ class _Kept:
             self.snapshots = {t: s for t, s in self.snapshots.items() if t % self.every == 0}
 
     def latest(self, step: int) -> Run:
-        """The run at the last kept moment that is not after `step`."""
+        """The run at the last kept moment at or before `step`."""
         snapshot = self.snapshots[max(t for t in self.snapshots if t <= step)]
         run = Run(snapshot.config)
         run.restore(snapshot)
@@ -366,13 +362,12 @@ class _Kept:
 def last_in_time(trials: "pd.DataFrame") -> "pd.DataFrame":
     """The last step from which each cure saved the run, over seeds.
 
-    Args:
-        trials: columns cure, seed, step, saved: `Rescue.to_frame` of several searches.
+    `trials` joins `Rescue.to_frame` of several searches, with the columns cure and seed.
 
     Returns:
-        One row per cure, in the order of the trials: `least` and `most`, the range over seeds of that step
-        (NaN if none was saved); `seeds`; `never`, the seeds that no trial saved; `mixed`, those in which a
-        lost trial comes before a saved one.
+        One row per cure, in the order of the trials: `least` and `most`, the range of that step over seeds
+        (NaN if none was saved); `seeds`, their number; `never`, the number of seeds without a saved trial;
+        `mixed`, the number of seeds in which a lost trial comes before a saved one.
     """
     import pandas as pd
 

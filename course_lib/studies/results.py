@@ -1,4 +1,4 @@
-"""Results of runs as rows of files: one writer that goes on where it stopped, and one reader."""
+"""Results of runs as rows of files: a writer that continues where it stopped, and a reader."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from course_lib.runs.config import RunConfig
 from course_lib.runs.presets import preset
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
-"""The results that the course's claims rest on; a checkout has them, an installed package does not."""
+"""The results behind the course's claims. A checkout has them, an installed package does not."""
 PROVENANCE = ("code", "torch", "threads", "device")
 """Columns that every row has: the version of the code (`code_version`), and what it ran on."""
 TRAINING = ("data", "models", "probes", "runs")
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Work:
-    """An entry of a plan: what makes its rows, and which rooms of the library these depend on."""
+    """An entry of a plan: a function that makes its rows, and the rooms that they depend on."""
 
     make: Callable[[], Row | list[Row]]
     rooms: tuple[str, ...] = TRAINING
@@ -57,7 +57,7 @@ def code_version(rooms: tuple[str, ...]) -> str:
 
 
 def settings_of(name: str, config: RunConfig) -> str:
-    """What a config changes of its preset, as JSON; lr and seed have columns of their own."""
+    """The fields in which a config differs from its preset, as JSON, except those of other columns."""
     plain, theirs = config.to_dict(), preset(name).to_dict()
     changed = {field: plain[field] for field in plain if plain[field] != theirs[field]}
     if config.optimizer == "adamw2":
@@ -119,24 +119,17 @@ def fill(
     for name in tqdm([name for name in wanted if name not in there][:most], desc="runs"):
         item, work = wanted[name]
         made = work.make()
-        shared = dict(zip(key, item, strict=True)) | _provenance(work.rooms)
+        made_by = (code_version(work.rooms), torch.__version__, torch.get_num_threads(), "cpu")
+        shared = dict(zip((*key, *PROVENANCE), (*item, *made_by), strict=True))
         rows = [shared | row for row in ([made] if isinstance(made, dict) else made)]
         _save(path, kept() + rows)
         dropped.discard(name)
     rows = kept()
     missing = len(wanted.keys() - {entry(row) for row in rows})
-    old = {n for row in rows if (n := entry(row)) in wanted and row["code"] != _version(wanted[n][1])}
+    codes = {entry(row): row["code"] for row in rows}
+    old = [n for n in wanted if n in codes and codes[n] != code_version(wanted[n][1].rooms)]
     print(f"{path.name}: {missing} of {len(wanted)} entries are missing, {len(old)} made by other code")
     return read_results(path) if rows else pd.DataFrame(columns=list(key))
-
-
-def _version(work: Work) -> str:
-    return code_version(work.rooms)
-
-
-def _provenance(rooms: tuple[str, ...]) -> Row:
-    made_by = (code_version(rooms), torch.__version__, torch.get_num_threads(), "cpu")
-    return dict(zip(PROVENANCE, made_by, strict=True))
 
 
 def _own(name: str) -> Path:
@@ -150,7 +143,7 @@ def _own(name: str) -> Path:
 
 
 def _load(path: Path, columns: Iterable[str] = ()) -> list[Row]:
-    """The rows as they are written: the cells of a .csv file are texts."""
+    """The rows of a file. The cells of a .csv file are texts."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

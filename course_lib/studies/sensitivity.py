@@ -1,4 +1,4 @@
-"""What final losses and accuracies say about a method: over learning rates, and over τ."""
+"""Summaries of final losses and accuracies over learning rates, and over τ."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,8 @@ from course_lib.studies.arms import ARMS
 def lr_sensitivity(losses: npt.NDArray[np.float64], initial: float) -> float:
     """Mean of min(loss, initial) − the best loss, over the learning rates; a NaN counts as `initial`.
 
-    Source: Wortsman et al. 2023 (arXiv 2309.14322).
-
-    Args:
-        losses: (learning rates,), in nats, evenly spaced on a log scale.
-        initial: loss of the untrained model: what a run that diverged is worth.
+    Losses are (learning rates,) in nats, evenly spaced on a log scale. A diverged run counts as `initial`,
+    the loss of the untrained model. Source: Wortsman et al. 2023 (arXiv 2309.14322).
     """
     capped = np.fmin(losses, initial)
     return float(capped.mean() - capped.min())
@@ -29,9 +26,7 @@ def mean_by_lr(frame: pd.DataFrame, value: str = "final_val_loss") -> pd.DataFra
 def sensitivity_table(frame: pd.DataFrame, initial: float) -> pd.DataFrame:
     """Per arm: its best mean loss, at which learning rate, and its sensitivity (`lr_sensitivity`).
 
-    Args:
-        frame: columns `arm`, `lr`, `seed`, `final_val_loss`.
-        initial: loss of the untrained model, nats.
+    `frame` has the columns `arm`, `lr`, `seed`, `final_val_loss`; `initial` is the untrained model's loss.
     """
     mean = mean_by_lr(frame)
     # A learning rate that an arm was not run at is left out; a loss that is NaN is a run that diverged.

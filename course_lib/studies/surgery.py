@@ -1,4 +1,4 @@
-"""Surgery: shock a parameter group of a run that learns, or shield one of a run that crashes."""
+"""Surgery: shock a parameter group of a run that learns, or shield a group of a run that crashes."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,7 +25,7 @@ OPERATIONS = {
     "put-back": "late in the run the group goes back to its start, and the blocks are bounded",
     "put-back-all-but": "late in the run all others go back to their start, and the blocks are bounded",
 }
-"""What the records call an operation → what it does to a parameter group."""
+"""Name of an operation in the records → its effect on a parameter group."""
 
 
 def operate(
@@ -36,7 +36,7 @@ def operate(
     lr_multiplier: float = 1.0,
     tau: float = TAU,
 ) -> RunConfig:
-    """The config of a patient with some of its parameter groups shocked, some shielded, the rest as it was.
+    """Shock some parameter groups of a patient's config, shield others, and leave the rest as it is.
 
         operate(preset("copy", warmup=100), shock="qk")             # who can wreck a run that learns?
         operate(preset("copy"), shield=("qk", "vo"))                # whose bound saves one that crashes?
@@ -77,14 +77,10 @@ def _groups(name: str, groups: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def surgery_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Runs of one preset by what was done to them.
+    """Runs of one preset by operation, group, factor and arm.
 
-    Args:
-        frame: columns operation, group, factor (NaN but for shocks), arm, seed, final_val_loss, learnt.
-
-    Returns:
-        A row per operation, group, factor and arm, with the mean `loss` over seeds in nats, how many have
-        `learnt`, and how many `runs` there are.
+    `frame` has the columns operation, group, factor (NaN except for shocks), arm, seed, final_val_loss and
+    learnt. The result has the mean `loss` over seeds in nats, how many have `learnt`, and how many `runs`.
     """
     found = frame.groupby(["arm", "operation", "group", "factor"], sort=False, dropna=False)
     columns = {"loss": ("final_val_loss", "mean"), "learnt": ("learnt", "sum"), "runs": ("seed", "size")}
@@ -92,10 +88,9 @@ def surgery_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def decisive(table: pd.DataFrame, operation: str, *, learnt: bool) -> list[str]:
-    """The groups for which an operation alone saves all runs, or wrecks all (`learnt` is False).
+    """The groups for which an operation alone saves all runs or, if `learnt` is False, wrecks all.
 
-    Args:
-        table: of `surgery_table`; of shocks, those at the plain learning rate count.
+    `surgery_table` makes the table. Only shocks at the plain learning rate count.
     """
     own = table[(table["operation"] == operation) & (table["factor"].isna() | (table["factor"] == 1))]
     own = own[own["learnt"] == (own["runs"] if learnt else 0)]

@@ -1,4 +1,4 @@
-"""What tokens see, and know of, through the windows of Swin's blocks."""
+"""The reach of tokens through the windows of Swin's blocks."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def visible(side: int, window: int, shift: int) -> Bools:
-    """Which places of a map (side, side) each place sees in one block: (side², side²), by rows."""
+    """True where a place (row) of a map (side, side) sees another (column) in one block: (side², side²)."""
     places = torch.arange(side**2).view(1, side, side, 1).roll((-shift, -shift), (1, 2))
     inside = to_windows(places, window)[0, ..., 0]  # (windows, window²): where each place of a window is from
     seen = torch.zeros(side**2, side**2, dtype=torch.bool)
@@ -21,7 +21,7 @@ def visible(side: int, window: int, shift: int) -> Bools:
 
 
 def known(side: int, window: int, shifts: Sequence[int]) -> Bools:
-    """Which places a place knows something of after blocks with these shifts: (side², side²)."""
+    """True where a place depends on another after blocks with these shifts: (side², side²)."""
     reach = np.eye(side**2, dtype=bool)
     for shift in shifts:
         reach = visible(side, window, shift) @ reach
