@@ -1,4 +1,4 @@
-"""What a widget shows where nothing is live: a picture of it, and a sentence that says how to use it."""
+"""Static displays of widgets: a picture, and a sentence that says how to use the widget."""
 
 from html import escape
 from typing import Any
