@@ -80,21 +80,21 @@ def test_the_first_example_of_the_readme_needs_no_extra():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("code", "package", "extra"),
+    ("code", "package", "what", "extra"),
     [
-        ("run.to_frame()", "pandas", "plots"),
-        ("import course_lib.figures", "matplotlib", "plots"),
-        ("from course_lib import Lab", "ipywidgets", "lab"),
-        ("import course_lib.exercises", "pandas", "plots"),
-        ("from course_lib.studies import alarms", "pandas", "plots"),
-        ("from course_lib.data.fetch import fetch; fetch()", "pooch", "data"),
+        ("run.to_frame()", "pandas", "to_frame", "plots"),
+        ("import course_lib.figures", "matplotlib", "course_lib.figures", "plots"),
+        ("from course_lib import Lab", "ipywidgets", "the lab", "lab"),
+        ("import course_lib.exercises", "pandas", "", "plots"),
+        ("from course_lib.studies import alarms", "pandas", "", "plots"),
+        ("from course_lib.data.fetch import fetch; fetch()", "pooch", "", "data"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(code, package, extra):
+def test_what_is_missing_is_said_in_one_line(code, package, what, extra):
     ran = run_alone(f"from course_lib import Run, preset\nrun = Run(preset('copy', steps=1))\n{code}")
     last = ran.stderr.strip().splitlines()[-1]
     assert ran.returncode == 1
-    assert last.startswith(f"ImportError: {package} is not installed: ")
+    assert last.startswith(f"ImportError: {package} is not installed: {what}")
     assert last.endswith(f" needs it; try pip install 'course-lib[{extra}]'")
 
 

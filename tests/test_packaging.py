@@ -22,6 +22,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from course_lib.extras import EXTRAS
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = CONFIGURATION["project"]
@@ -505,6 +507,16 @@ def test_the_wheel_holds_the_package_its_data_and_its_licences(wheel):
         assert f"course_lib-{version}.dist-info/licenses/{name}" in names
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "course_lib").rglob("*.py")}
     assert modules == {n for n in names if n.startswith("course_lib/") and n.endswith(".py")}
+    assert "course_lib/py.typed" in names, "type checkers would not look at the library"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_message_names_the_extra_that_brings_the_package(extra):
+    imported = {"pillow": "PIL"}
+    brought = {imported.get(r.name, r.name) for r in requirements(extra)} - {"torch", "numpy", "safetensors"}
+    assert set(EXTRAS[extra]) <= brought
+    said = {package for packages in EXTRAS.values() for package in packages}
+    assert brought <= said
 
 
 def test_an_installed_wheel_reads_its_data_outside_the_checkout(wheel, tmp_path):

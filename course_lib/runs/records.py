@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from course_lib.extras import require
 from course_lib.probes import HEAD_QUANTITIES
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def to_frame(records: Sequence[Record], matrices: Sequence[str], heads: Sequence
                     (r.step, layer_of(name), None, name, quantity, float(value))
                     for name, value in zip(matrices, values, strict=True)
                 ]
-    from course_lib.extras import pandas as pd  # here: runs need no tables
+    require("to_frame", "pandas")  # here: runs need no tables
+    import pandas as pd
 
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"layer": "Int64", "head": "Int64"})
 
