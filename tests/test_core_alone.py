@@ -69,6 +69,7 @@ def test_optimizers_probes_and_runs_need_no_extra():
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_the_first_example_of_the_readme_needs_no_extra():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]

@@ -22,6 +22,7 @@ def test_an_old_path_warns_and_gives_what_the_new_one_has(old, monkeypatch):
         assert all(getattr(module, name) is value for name, value in own.items())
 
 
+@pytest.mark.slow
 def test_the_names_of_an_old_package_can_be_imported_from_it():
     code = "from course_lib.training import Cure, Rescue, Run, Score, Trial, preset\n"
     code += "from course_lib.training.compare import compare"

@@ -519,6 +519,7 @@ def test_a_message_names_the_extra_that_brings_the_package(extra):
     assert brought <= said
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_reads_its_data_outside_the_checkout(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -237,6 +237,7 @@ def test_ctrl_c_that_the_parent_has_ignored_ends_nothing(tmp_path, monkeypatch, 
     assert json.loads((tmp_path / "r" / "result.json").read_text())["finished"] is True
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_a_process_of_its_own(tmp_path):
     out = tmp_path / "r"
     command = [sys.executable, "-m", "course_lib", "train", *COPY, "--steps", "1000000", "--save-every", "5"]

@@ -156,6 +156,7 @@ def test_a_bad_server_leaves_nothing_behind_and_is_named(server, tmp_path, monke
     assert kept(tmp_path) == [], "a partial download is left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", BAD)
 def test_a_server_that_recovers_is_asked_again(server, files, tmp_path, monkeypatch, mode):
     if mode in ("stalled", "silent"):

@@ -153,6 +153,7 @@ def test_an_endless_loop_is_given_up_and_ended(check, monkeypatch):
             assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_an_answer_that_waits_for_others_is_not_taken_for_an_endless_loop(monkeypatch):
     """What counts is what it computes: a machine that is busy with other work makes no answer wrong."""
     monkeypatch.setattr(checking, "SECONDS", 0.3)

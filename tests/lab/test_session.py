@@ -74,6 +74,7 @@ def session():
         one.close()
 
 
+@pytest.mark.slow
 def test_a_session_needs_no_widget():
     ran = subprocess.run([sys.executable, "-c", WITHOUT_WIDGETS], capture_output=True, text=True)
     assert (ran.stdout, ran.returncode) == ("done\n", 0), ran.stderr

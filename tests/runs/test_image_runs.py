@@ -78,6 +78,7 @@ def test_validation_is_on_every_test_image(monkeypatch):
     assert run.validate() == score.loss
 
 
+@pytest.mark.slow
 def test_restored_forked_and_loaded_it_repeats_bit_for_bit(model, tmp_path):
     """AdamW² has all the state that AdamW has, and vectors; test_run.py has both, on text."""
     run = Run(tiny(model, optimizer="adamw2"))
