@@ -3,11 +3,12 @@
 Its other cells are run by `make notebooks`.
 """
 
+import contextlib
 import re
 import shutil
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 from .jupyterlab_page import HANG, REPOSITORY, launch, needed_browser, replace, serve, shot
 
@@ -33,6 +34,17 @@ def page(tmp_path, request):
         yield page
 
 
+def run_cell(page, cell, shown):
+    """Shift+Enter until `shown` is there: a page that is still loading drops it."""
+    for _ in range(20):
+        cell.scroll_into_view_if_needed()
+        cell.click()
+        page.keyboard.press("Shift+Enter")
+        with contextlib.suppress(TimeoutError):
+            return shown.wait_for(state="attached", timeout=60_000)
+    raise AssertionError("the cell does not run")
+
+
 def steps_made(status):
     return int(re.search(r"step (\d+)", status.inner_text()).group(1))
 
@@ -49,11 +61,8 @@ def curve_length(lab):
 @pytest.mark.browser
 def test_a_reader_starts_and_stops_the_lab_of_a_notebook(page, request):
     cell = page.locator(".jp-CodeCell", has_text="from course_lib.lab import Lab").first
-    cell.scroll_into_view_if_needed()
-    cell.click()
-    page.keyboard.press("Shift+Enter")
     lab = page.locator(".course-lab").first
-    lab.wait_for(state="attached")
+    run_cell(page, cell, lab)
     lab.scroll_into_view_if_needed()  # out of sight, JupyterLab leaves a cell undrawn
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     status = lab.locator(".course-lab-status")

@@ -21,6 +21,7 @@ _SCRIPT = """<script>
       set(handle, 'aria-label', label);
       set(handle, 'aria-valuetext', readout.textContent);
       set(handle, 'aria-disabled', handle.closest('.noUi-target').hasAttribute('disabled'));
+      set(handle, 'data-lm-suppress-shortcuts', true);  // else Notebook 7 takes the arrow keys for its cells
       if (slider.classList.contains('course-lab-choice')) {  // what is typed there would do nothing
         set(readout, 'contenteditable', false);
       } else {
